@@ -1,0 +1,36 @@
+# `make test` is all a fresh machine with Python needs; every target makes .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: test test-slow bench check docs clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(INSTALL) --editable '.[peers]'
+	touch $@
+
+check: $(VENV)/.installed  ## style and types, without the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check  ## everything that must hold before a change lands
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.peers  ## real architectures, real weights, the public packages
+	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.peers  ## each headline number: peer, ours, ratio
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed  ## rewrite the tables and pictures that the docs show
+	$(BIN)/python -m benchmarks.docs
+
+clean:
+	rm -rf $(VENV)
