@@ -1,0 +1,76 @@
+"""See why a convolutional network decides what it decides.
+
+The names below are imported when they are first used, so that `import seewhy` needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from seewhy.check import check_explainer as check_explainer
+    from seewhy.errors import SeewhyError as SeewhyError
+    from seewhy.explainers.base import Explainer as Explainer
+    from seewhy.explainers.base import explain_all as explain_all
+    from seewhy.explainers.base import make as make
+    from seewhy.explainers.cam import CAM as CAM
+    from seewhy.explainers.eigen_cam import EigenCAM as EigenCAM
+    from seewhy.explainers.grad_cam import GradCAM as GradCAM
+    from seewhy.explainers.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlus
+    from seewhy.explainers.hires_cam import HiResCAM as HiResCAM
+    from seewhy.explainers.layer_cam import LayerCAM as LayerCAM
+    from seewhy.explainers.x_grad_cam import XGradCAM as XGradCAM
+    from seewhy.explanation import Cost as Cost
+    from seewhy.explanation import Explanation as Explanation
+    from seewhy.network.load import load as load
+    from seewhy.network.network import Network as Network
+    from seewhy.network.preprocess import Preprocess as Preprocess
+    from seewhy.targets import Classes as Classes
+    from seewhy.targets import Contrast as Contrast
+    from seewhy.targets import Direction as Direction
+    from seewhy.targets import LogProbability as LogProbability
+    from seewhy.targets import Logit as Logit
+    from seewhy.targets import Pixels as Pixels
+    from seewhy.targets import Predicted as Predicted
+    from seewhy.targets import Probability as Probability
+    from seewhy.targets import Regression as Regression
+    from seewhy.targets import Similarity as Similarity
+    from seewhy.targets import Target as Target
+    from seewhy.targets import Top as Top
+
+_PLACES = {
+    "check": ["check_explainer"],
+    "errors": ["SeewhyError"],
+    "explainers.base": ["Explainer", "explain_all", "make"],
+    "explainers.cam": ["CAM"],
+    "explainers.eigen_cam": ["EigenCAM"],
+    "explainers.grad_cam": ["GradCAM"],
+    "explainers.grad_cam_plus_plus": ["GradCAMPlusPlus"],
+    "explainers.hires_cam": ["HiResCAM"],
+    "explainers.layer_cam": ["LayerCAM"],
+    "explainers.x_grad_cam": ["XGradCAM"],
+    "explanation": ["Cost", "Explanation"],
+    "network.load": ["load"],
+    "network.network": ["Network"],
+    "network.preprocess": ["Preprocess"],
+    "targets": [
+        "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
+        "Regression", "Similarity", "Target", "Top",
+    ],
+}  # fmt: skip
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'seewhy' has no attribute {name!r}")
+    return getattr(import_module(f"seewhy.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

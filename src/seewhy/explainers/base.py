@@ -1,0 +1,220 @@
+"""Explainer: the settings of a method, and the one way all of them are run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from seewhy import registry
+from seewhy.errors import InputError
+from seewhy.explainers.study import Study
+from seewhy.explanation import Cost, Explanation, Explanations, joined
+from seewhy.network.layers import Site
+from seewhy.network.network import Network
+from seewhy.network.precision import in_chunks
+from seewhy.targets import Target, TargetLike, as_target
+
+
+R = TypeVar("R")
+E = TypeVar("E", bound="Explainer")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a method found.
+
+    Attributes:
+        maps: per site the values (B, T, *grid) before any final ReLU.
+        notes: per picture, what to know before trusting them.
+        reason: why these layers.
+        cost: what the method used, set-up aside: passes that it shares with others, and its own.
+    """
+
+    maps: Mapping[Site, Tensor]
+    notes: tuple[tuple[str, ...], ...]
+    reason: str
+    cost: Cost
+
+
+class Explainer(BaseModel, ABC):
+    """Base of all methods: a frozen model of the settings, which can be called.
+
+    A method holds no module, hook or state. Subclasses give `name` a literal default, describe their
+    fields, and implement `plan`, `request` and `compute`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
+    signed: ClassVar[bool] = True
+    class_agnostic: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    name: str
+
+    @classmethod
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """The settings that reproduce a paper or a public code, with changes.
+
+        Raises:
+            InputError: there is no such preset, or a setting is wrong.
+        """
+        if preset not in cls.presets:
+            known = ", ".join(cls.presets) or "none"
+            raise InputError(f"{cls.__name__} has no preset {preset!r}; it has {known}")
+        return _validated(cls, {**cls.presets[preset], **changes})
+
+    @abstractmethod
+    def plan(self, batch: int, targets: int, network: Network) -> Cost:
+        """An upper bound of the work for B pictures and T targets, set-up aside."""
+
+    def request(self, study: Study) -> None:
+        """Say which layers will be read, so that all methods share one pass."""
+        return
+
+    @abstractmethod
+    def compute(self, study: Study) -> Computed:
+        """The maps."""
+
+    def __call__(
+        self, network: Network | nn.Module, images: Any, target: TargetLike = None, *, chunk: int | None = None
+    ) -> Explanation:
+        """Explain pictures.
+
+        Args:
+            network: a `Network` or any `nn.Module`.
+            images: (B, C, H, W), `Images`, a tuple of several inputs, or a mapping of named ones.
+            target: what is explained (see `seewhy.targets`); the predicted class by default.
+            chunk: pictures per pass; all at once by default, halved where memory runs out.
+
+        Returns:
+            Maps (B, T, *grid) with scores, cost and notes.
+
+        Raises:
+            SeewhyError: the method, the layer or the target does not fit the network; the message says why.
+
+        Example:
+            >>> from seewhy import GradCAM
+            >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> GradCAM()(network, torch.rand(2, 3, 8, 8), target=3).values.shape
+            torch.Size([2, 1, 6, 6])
+        """
+        return next(iter(explain_all(network, images, [self], target, chunk=chunk).values()))
+
+
+def explain_all(
+    network: Network | nn.Module,
+    images: Any,
+    methods: Iterable[str | Explainer],
+    target: TargetLike = None,
+    *,
+    chunk: int | None = None,
+) -> Explanations:
+    """Explain the same pictures by several methods, which share the pass up to the layer and its gradient.
+
+    Args:
+        network: a `Network` or any `nn.Module`.
+        images: as for an explainer.
+        methods: registry names or explainers.
+        target: what is explained; the predicted class by default.
+        chunk: pictures per pass.
+
+    Returns:
+        An ordered mapping from the method's name to its explanation; a second one of the same name is
+        called `name#2`.
+
+    Raises:
+        SeewhyError: a method, a layer or the target does not fit the network.
+    """
+    network = Network.of(network)
+    explainers = [make(each) if isinstance(each, str) else each for each in methods]
+    if not explainers:
+        raise InputError("no method was asked for")
+    names: list[str] = []
+    for each in explainers:
+        count = sum(name.partition("#")[0] == each.name for name in names)
+        names.append(f"{each.name}#{count + 1}" if count else each.name)
+    question = as_target(target)
+    digest = network.digest
+    with network.prepared(images) as arguments:
+
+        def run(start: int, stop: int) -> tuple[list[Explanation], Cost]:
+            part = arguments if stop - start == arguments.batch else arguments.select(slice(start, stop))
+            study = Study(network, part, question.part(start, stop, arguments.batch))
+            return _explained(study, explainers, digest), study.cost
+
+        parts = in_chunks(run, arguments.batch, chunk)
+    found = {name: joined([part[place] for part, _ in parts]) for place, name in enumerate(names)}
+    if hasattr(images, "frames"):
+        found = {name: replace(each, images=images) for name, each in found.items()}
+    return Explanations(found, sum((cost for _, cost in parts), Cost()))
+
+
+def make(spec: str, **settings: Any) -> Explainer:
+    """A method from its name, with settings: `grad-cam`, or `grad-cam:layer=layer3,sign=-1`.
+
+    Raises:
+        InputError: an unknown name or setting.
+    """
+    name, _, text = spec.partition(":")
+    kind = registry.explainer(name)
+    chosen: dict[str, Any] = dict(settings)
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{spec!r}: write settings as key=value, separated by commas")
+        chosen[key.strip().replace("-", "_")] = value.strip().split("+") if "+" in value else value.strip()
+    preset = chosen.pop("preset", None)
+    return kind.from_preset(preset, **chosen) if preset else _validated(kind, chosen)
+
+
+
+def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "settings"
+        known = ", ".join(key for key in kind.model_fields if key != "name")
+        raise InputError(f"{kind.__name__}: {field}: {first['msg']}; its settings are {known}") from None
+
+
+def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:
+    setups = [_setup_of(each.request, study)[1] for each in explainers]
+    computed = [_setup_of(each.compute, study) for each in explainers]
+    common = study.question.notes or ("",) * study.arguments.batch
+    network = study.network
+    return [
+        Explanation(
+            maps={site: values.detach() for site, values in found.maps.items()},
+            scores=study.scores,
+            labels=study.question.labels,
+            predictions=study.predictions,
+            method=each.name,
+            settings=each.model_dump(mode="json"),
+            signed=each.signed,
+            class_agnostic=each.class_agnostic,
+            network=network.name,
+            digest=digest,
+            size=study.arguments.size,
+            cost=found.cost + asking + finding,
+            notes=tuple(tuple(filter(None, (*own, shared))) for own, shared in zip(found.notes, common, strict=True)),
+            reason=found.reason,
+            pixels=study.arguments[study.arguments.pictures[0]].detach(),
+        )
+        for each, asking, (found, finding) in zip(explainers, setups, computed, strict=True)
+    ]
+
+
+def _setup_of(step: Callable[[Study], R], study: Study) -> tuple[R, Cost]:
+    """Run one step of a method, and the set-up that it was the first to need."""
+    before = study.cost.setup
+    return step(study), Cost(setup=study.cost.setup - before)
+

@@ -1,0 +1,175 @@
+"""What the methods share while they explain the same pictures: one trunk pass, one target, one count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seewhy.explanation import Cost
+from seewhy.network.inputs import Arguments
+from seewhy.network.layers import Choice, Site, attention_modules, choose, resolve
+from seewhy.network.network import Network, main_output
+from seewhy.network.precision import Precision
+from seewhy.network.probe import Probe, gradients, probe
+from seewhy.network.replay import Head, record
+from seewhy.network.survey import Call, Survey
+from seewhy.network.surveys import planned, surveyed
+from seewhy.targets import BoundTarget, Target
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A layer's feature maps for the pictures under study.
+
+    Attributes:
+        activation: (B, K, h, w), float32, class and register tokens dropped.
+        gradient: of the T targets (B, T, K, h, w); None where a method did not ask for it.
+    """
+
+    activation: Float[Tensor, "B K h w"]
+    gradient: Float[Tensor, "B T K h w"] | None
+
+
+@dataclass
+class _Request:
+    leaves: dict[str, int] = field(default_factory=dict)
+    calls: dict[tuple[str, int], Call] = field(default_factory=dict)
+    differentiated: set[tuple[str, int]] = field(default_factory=set)
+
+
+class Study:
+    """One batch of pictures and one question about them.
+
+    Methods first say which layers they will read (`layers`, then `request`); the first one that reads
+    starts the pass that serves all of them. It lives inside `Network.prepared` and is dropped with it.
+
+    Args:
+        network: the network.
+        arguments: the call.
+        target: the question.
+    """
+
+    def __init__(self, network: Network, arguments: Arguments, target: Target) -> None:
+        self.network = network
+        self.arguments = arguments
+        self.target = target
+        self.cost = Cost()
+        self._requests: dict[Precision, _Request] = {}
+        self._probes: dict[Precision, Probe] = {}
+        self._gradients: dict[Precision, dict[tuple[str, int], Tensor]] = {}
+        self._costs: dict[tuple[Precision, bool], Cost] = {}
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What the network computes; made once per network and kind of input."""
+        found, forwards = surveyed(self.network, self.arguments, self.target)
+        self.cost += Cost(setup=forwards)
+        return found
+
+    def layers(self, names: str | Sequence[str] | None) -> Choice:
+        """The layers named, or the automatic choice."""
+        if names is None:
+            return choose(self.survey, attention_modules(self.network.module))
+        return resolve(self.survey, [names] if isinstance(names, str) else names)
+
+    def request(self, choice: Choice, gradient: bool, precision: Precision = "float32") -> None:
+        """Say that these layers will be read, before anything is read."""
+        request = self._requests.setdefault(precision, _Request())
+        for call in choice.calls.values():
+            request.leaves[call.name] = call.leaf
+            request.calls[call.name, call.index] = call
+            if gradient:
+                request.differentiated.add((call.name, call.index))
+
+    def feature(self, site: Site, gradient: bool, precision: Precision = "float32") -> Feature:
+        """Feature maps at a requested site, and their gradients."""
+        key = (site.layer, site.call)
+        layout = self._requests[precision].calls[key].layout
+        assert layout is not None
+        activation = layout.maps(self._probe(precision).activations[key].detach()).float()
+        if not gradient:
+            return Feature(activation, None)
+        if precision not in self._gradients:
+            self._gradients[precision] = self._differentiate(precision)
+        found = layout.maps(self._gradients[precision][key]).float()
+        return Feature(activation, found.transpose(0, 1))
+
+    def _probe(self, precision: Precision) -> Probe:
+        if precision not in self._probes:
+            request = self._requests[precision]
+            self._probes[precision] = probe(
+                self.network.module,
+                self.arguments,
+                request.leaves,
+                differentiate=bool(request.differentiated),
+                precision=precision,
+            )
+            self._count(precision, False, Cost(forwards=self.arguments.batch))
+        return self._probes[precision]
+
+    def _differentiate(self, precision: Precision) -> dict[tuple[str, int], Tensor]:
+        found, wanted = self._probe(precision), sorted(self._requests[precision].differentiated)
+        scores = self.question(found.outputs)
+        results = gradients(scores, [found.activations[key] for key in wanted])
+        self._count(precision, True, Cost(backwards=scores.numel()))
+        return dict(zip(wanted, results, strict=True))
+
+    @cached_property
+    def outputs(self) -> Any:
+        """The network's outputs for the pictures themselves; from the pass of the methods where there is one."""
+        if not self._requests and not self._probes:
+            self.cost += Cost(forwards=self.arguments.batch)
+            with torch.no_grad():
+                return self.arguments.call(self.network.module)
+        first = "float32" if "float32" in self._requests else next(iter(self._requests))
+        return self._probe(first).outputs
+
+    @cached_property
+    def question(self) -> BoundTarget:
+        """The target, frozen on the clean pass."""
+        return self.target.bind(self.outputs, self.network)
+
+    @cached_property
+    def scores(self) -> Float[Tensor, "B T"]:
+        """What is explained."""
+        with torch.no_grad():
+            return self.question(self.outputs).detach()
+
+    @cached_property
+    def predictions(self) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """Per picture the five best classes with their probabilities; empty for other outputs than (B, C)."""
+        output = main_output(self.outputs, self.target.output).detach().float()
+        if output.ndim != 2 or not self.names_classes:
+            return ((),) * self.arguments.batch
+        best = self.network.probabilities(output).topk(min(5, output.shape[1]), dim=1)
+        return tuple(
+            tuple((self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
+            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether the outputs are class scores, rather than an embedding or measured quantities."""
+        return type(self.target).__name__ not in ("Direction", "Similarity", "Regression")
+
+    def used(self, precision: Precision, gradient: bool) -> Cost:
+        """What the pass at this precision took, and its gradient: the cost of a method that read them."""
+        return self._costs[precision, False] + (self._costs[precision, True] if gradient else Cost())
+
+    def _count(self, precision: Precision, gradient: bool, cost: Cost) -> None:
+        self._costs[precision, gradient] = cost
+        self.cost += cost
+
+    def head(self, site: Site, rows: slice) -> Head:
+        """A head that replays from one site on, for some of the pictures, counted as set-up."""
+        call = next(c for c in self.survey.of(site.layer) if c.index == site.call)
+        plan, forwards = planned(self.network, self.arguments, self.survey, call)
+        head = record(self.network.module, self.arguments.select(rows), plan)
+        self.cost += Cost(setup=forwards + head.forwards)
+        return head

@@ -1,0 +1,326 @@
+"""Explanation: the values, and everything needed to trust and repeat them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from seewhy.errors import InputError, SeewhyError
+from seewhy.network.layers import Site
+
+if TYPE_CHECKING:
+    from seewhy.network.images import Images
+    from seewhy.render import Box
+
+Normalize = Literal["max", "minmax", "signed"]
+COMBINED = "combined"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work in pictures: a batch of 8 run once is 8 forwards.
+
+    Attributes:
+        forwards: pictures run through the whole network.
+        backwards: pictures times targets differentiated, from the target back to the earliest layer asked for.
+        replays: pictures run from a layer on.
+        setup: forwards spent once per network, on choosing the layer and checking what the method needs.
+    """
+
+    forwards: int = 0
+    backwards: int = 0
+    replays: int = 0
+    setup: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+
+    def within(self, bound: Cost) -> bool:
+        """Whether no count exceeds the bound's; set-up is bounded by what it is, once per network."""
+        return (
+            self.forwards <= bound.forwards
+            and self.backwards <= bound.backwards
+            and self.replays <= bound.replays
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{getattr(self, f.name)} {f.name}" for f in fields(Cost) if getattr(self, f.name)]
+        return ", ".join(parts) or "nothing"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of B pictures for T targets.
+
+    Attributes:
+        maps: per site (a layer and the picture input it sees) the values (B, T, *grid), float32, on the
+            network's device, as the method's equation gives them before any final ReLU or scaling.
+        scores: what was explained (B, T).
+        labels: per picture the T names of what was explained.
+        predictions: per picture the network's best classes with their probabilities; empty for other outputs.
+        method: name of the explainer.
+        settings: its resolved settings.
+        signed: whether negative values mean evidence against.
+        class_agnostic: whether the maps ignore the target; they are then the same for all T.
+        network: name of the network.
+        digest: SHA-256 of the network's structure and weights.
+        size: height and width (H, W) of the network's input.
+        cost: counted work.
+        notes: per picture, what to know before trusting its maps.
+        reason: why these layers.
+        pixels: the network's picture input (B, C, H, W).
+        images: where the pictures came from, if they were read from files.
+    """
+
+    maps: Mapping[Site, Tensor]
+    scores: Float[Tensor, "B T"]
+    labels: tuple[tuple[str, ...], ...]
+    predictions: tuple[tuple[tuple[str, float], ...], ...]
+    method: str
+    settings: Mapping[str, Any]
+    signed: bool
+    class_agnostic: bool
+    network: str
+    digest: str
+    size: tuple[int, int]
+    cost: Cost
+    notes: tuple[tuple[str, ...], ...]
+    reason: str
+    pixels: Float[Tensor, "B C H W"] | None = None
+    images: Images | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        sites = ", ".join(f"{site} {tuple(values.shape)}" for site, values in self.maps.items())
+        return f"Explanation({self.method} of {self.network}: {sites}; {self.cost})"
+
+    def at(self, site: Site | str | None = None) -> Float[Tensor, "B T *grid"]:
+        """The values at one site, named by its layer; the only one by default.
+
+        Raises:
+            SeewhyError: there are several sites, or none of that name.
+        """
+        if site is None and len(self.maps) == 1:
+            return next(iter(self.maps.values()))
+        for each, values in self.maps.items():
+            if site in (each, str(each), each.layer):
+                return values
+        names = ", ".join(str(each) for each in self.maps)
+        raise SeewhyError(
+            f"there are maps at {names}; name one: `at(site)`, `evidence(site)`"
+            if site is None
+            else f"no map at {site}; there are maps at {names}"
+        )
+
+    @property
+    def values(self) -> Float[Tensor, "B T *grid"]:
+        """The only site's values."""
+        return self.at()
+
+    def evidence(self, site: Site | str | None = None) -> Float[Tensor, "B T H W"]:
+        """What metrics read: rectified on the layer's grid, then upsampled to the input; not normalised.
+
+        ReLU before upsampling is the rule (cam-family contract); the other order leaks across sign changes.
+        """
+        return upsample(self.at(site).clamp_min(0), self.size)
+
+    def heatmaps(
+        self, normalize: Normalize = "max", site: Site | str | None = None
+    ) -> Float[Tensor, "B T H W"]:
+        """Maps for the eye, at input size.
+
+        Args:
+            normalize: `max`: evidence over its maximum, in [0, 1]; `minmax`: evidence stretched to [0, 1];
+                `signed`: values over their largest magnitude, in [-1, 1]. Constant maps become 0
+                (`max` leaves a positive constant at 1).
+            site: which layer, if there are several.
+        """
+        if normalize == "signed":
+            values = upsample(self.at(site), self.size)
+            return values / _nonzero(values.abs().amax((-2, -1), keepdim=True))
+        evidence = self.evidence(site)
+        if normalize == "minmax":
+            evidence = evidence - evidence.amin((-2, -1), keepdim=True)
+        return evidence / _nonzero(evidence.amax((-2, -1), keepdim=True))
+
+    def combined(self, gamma: float = 2.0) -> Float[Tensor, "B T H W"]:
+        """One map from several layers: each scaled by tanh(gamma * M / max M), then the largest of all.
+
+        This is how LayerCAM (Jiang et al., 2021) joins shallow and deep layers; it is for the eye, not for
+        metrics.
+        """
+        scaled = [torch.tanh(gamma * self.heatmaps("max", site)) for site in self.maps]
+        return torch.stack(scaled).amax(0) / np.tanh(gamma)
+
+    @property
+    def in_original(self) -> list[tuple[Float[Tensor, "T H0 W0"], Tensor]]:
+        """Per picture the evidence in its own frame, and which of its pixels (H0, W0) the network saw.
+
+        Without files the frame is the network's input.
+        """
+        return [self.original(row) for row in range(len(self))]
+
+    def original(
+        self, row: int, site: Site | str | None = None, signed: bool = False
+    ) -> tuple[Float[Tensor, "T H0 W0"], Tensor]:
+        """One picture's evidence (or signed values) in its own frame, and the mask of what the network saw."""
+        values = self.at(site)[row]
+        if self.images is None:
+            values = values if signed else values.clamp_min(0)
+            return upsample(values[None], self.size)[0], torch.ones(self.size, dtype=torch.bool)
+        frame = self.images.frames[row]
+        maps = frame.to_original(values if signed else values.clamp_min(0))
+        return maps, frame.visible(maps.device)
+
+    def boxes(self, threshold: float = 0.2, site: Site | str | None = None) -> list[list[list[Box]]]:
+        """Per picture and target, boxes around connected evidence above a share of the maximum.
+
+        Coordinates are pixels of the picture's own frame (Grad-CAM, 2017: 15 % for localisation).
+        """
+        from seewhy.render import boxes
+
+        return [
+            [boxes(each.cpu().numpy(), threshold) for each in self.original(row, site)[0]]
+            for row in range(len(self))
+        ]
+
+    def select(self, rows: Sequence[int]) -> Explanation:
+        """The explanation of some of the pictures."""
+        index = torch.tensor(list(rows), device=self.scores.device)
+        return replace(
+            self,
+            maps={site: values[index] for site, values in self.maps.items()},
+            scores=self.scores[index],
+            labels=tuple(self.labels[row] for row in rows),
+            predictions=tuple(self.predictions[row] for row in rows),
+            notes=tuple(self.notes[row] for row in rows),
+            pixels=None if self.pixels is None else self.pixels[index.to(self.pixels.device)],
+            images=None if self.images is None else self.images.select(rows),
+        )
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `explanation.npz` (values and everything else, no pickle) and one PNG per picture, target and site.
+
+        Returns:
+            The files written.
+        """
+        from seewhy.render.panels import save_panels
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return [self.to_npz(folder / "explanation.npz"), *save_panels(self, folder)]
+
+    def to_npz(self, path: str | Path) -> Path:
+        """Write the values and what they mean to one `.npz` file, without pickling; `from_npz` reads it back."""
+        facts = {
+            **{name: getattr(self, name) for name in _FACTS},
+            "sites": [asdict(site) for site in self.maps],
+            "cost": asdict(self.cost),
+            "paths": None if self.images is None else list(self.images.paths),
+        }
+        arrays = {f"map{place}": values.cpu().numpy() for place, values in enumerate(self.maps.values())}
+        path = Path(path)
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file, allow_pickle=False, facts=np.array(json.dumps(facts)), scores=self.scores.cpu().numpy(), **arrays
+            )
+        return path
+
+    @classmethod
+    def from_npz(cls, path: str | Path) -> Explanation:
+        """Read what `to_npz` wrote; pictures are not part of it.
+
+        Raises:
+            InputError: the file holds something else.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            if "facts" not in file:
+                raise InputError(f"{path} is not an explanation written by seewhy")
+            facts = json.loads(str(file["facts"]))
+            facts.pop("paths")
+            sites = [Site(**site) for site in facts.pop("sites")]
+            maps = {site: torch.from_numpy(file[f"map{place}"]) for place, site in enumerate(sites)}
+            scores = torch.from_numpy(file["scores"])
+        facts["cost"] = Cost(**facts["cost"])
+        facts["size"] = tuple(facts["size"])
+        facts["labels"] = tuple(map(tuple, facts["labels"]))
+        facts["notes"] = tuple(map(tuple, facts["notes"]))
+        facts["predictions"] = tuple(tuple((name, p) for name, p in row) for row in facts["predictions"])
+        return cls(maps=maps, scores=scores, **facts)
+
+    def _repr_html_(self) -> str:
+        from seewhy.render.panels import notebook
+
+        return notebook([self])
+
+
+_FACTS = (
+    "labels", "predictions", "method", "settings", "signed", "class_agnostic", "network", "digest", "size",
+    "notes", "reason",
+)  # fmt: skip
+
+
+class Explanations(Mapping[str, Explanation]):
+    """Explanations of the same pictures by several methods, in the order asked for.
+
+    Attributes:
+        cost: what all of them took together; passes that they share are counted once.
+    """
+
+    def __init__(self, found: Mapping[str, Explanation], cost: Cost) -> None:
+        self._found = dict(found)
+        self.cost = cost
+
+    def __getitem__(self, name: str) -> Explanation:
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def _repr_html_(self) -> str:
+        from seewhy.render.panels import notebook
+
+        return notebook(list(self.values()))
+
+
+def joined(parts: Sequence[Explanation]) -> Explanation:
+    """One explanation from those of consecutive parts of a batch."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return replace(
+        first,
+        maps={site: torch.cat([part.maps[site] for part in parts]) for site in first.maps},
+        scores=torch.cat([part.scores for part in parts]),
+        labels=tuple(row for part in parts for row in part.labels),
+        predictions=tuple(row for part in parts for row in part.predictions),
+        notes=tuple(row for part in parts for row in part.notes),
+        cost=sum((part.cost for part in parts), Cost()),
+        pixels=None if first.pixels is None else torch.cat([p.pixels for p in parts if p.pixels is not None]),
+    )
+
+
+def upsample(maps: Float[Tensor, "B T h w"], size: tuple[int, int]) -> Float[Tensor, "B T H W"]:
+    """Bilinear, `align_corners=False`: the rule for every map that is brought to input size."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _nonzero(values: Tensor) -> Tensor:
+    """Divisors: 1 where there is nothing to divide."""
+    return torch.where(values > 0, values, 1.0)

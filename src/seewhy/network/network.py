@@ -1,0 +1,289 @@
+"""Network: a module, how pictures become its input, what its classes are called, and who it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from seewhy.errors import InputError, NotApplicableError, TargetError
+from seewhy.network.inputs import Arguments
+from seewhy.network.preserve import preserved
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from seewhy.network.images import Images
+    from seewhy.network.layers import Layer
+    from seewhy.network.preprocess import Preprocess
+
+Head = Literal["auto", "softmax", "sigmoid", "probabilities"]
+
+_digests: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
+
+
+class Network:
+    """A network to be explained. Every public function also takes a bare `nn.Module`.
+
+    Args:
+        module: any module; `DataParallel`, `DistributedDataParallel` and compiled modules are unwrapped.
+        preprocess: how pictures become its input; needed by `read`.
+        classes: names of the outputs, in order. A name may hold synonyms, separated by commas.
+        name: what reports call it; the class name by default.
+        head: what the outputs mean: one class of many (`softmax`), independent labels or a single logit
+            (`sigmoid`), `probabilities` already, or told from the outputs (`auto`).
+        notes: remarks for reports.
+
+    Raises:
+        NotApplicableError: a scripted or traced module, which cannot be looked into.
+
+    Example:
+        >>> network = Network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)))
+        >>> network.name
+        'Sequential'
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        preprocess: Preprocess | None = None,
+        classes: Sequence[str] | None = None,
+        name: str = "",
+        head: Head = "auto",
+        notes: Sequence[str] = (),
+    ) -> None:
+        module, unwrapped = _unwrap(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise NotApplicableError(
+                "a scripted or traced module cannot be looked into; pass the nn.Module that it was made from"
+            )
+        self.module = module
+        self.preprocess = preprocess
+        self.classes = tuple(classes) if classes is not None else None
+        self.name = name or type(module).__name__
+        self.head = head
+        self.notes = (*notes, *unwrapped)
+
+    @classmethod
+    def of(cls, network: Network | nn.Module) -> Network:
+        """The network itself, or a bare module wrapped."""
+        return network if isinstance(network, Network) else cls(network)
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"Network({self.name!r}{classes})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._example().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the parameters."""
+        return self._example().dtype
+
+    def _example(self) -> Tensor:
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        return next((each for each in tensors if each.is_floating_point()), torch.empty(0))
+
+    @property
+    def digest(self) -> str:
+        """Identity: SHA-256 over the module's structure and state, computed when first needed.
+
+        It is kept until a parameter or buffer is written to or exchanged.
+        """
+        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        tensors = state.values()
+        fingerprint = [(id(each), each.data_ptr(), _written(each)) for each in tensors], _samples(tensors)
+        kept = _digests.get(self.module)
+        if kept is not None and kept[0] == fingerprint:
+            return kept[1]
+        digest = hashlib.sha256(repr(self.module).encode())
+        for name, tensor in state.items():
+            data = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(data.shape)} {data.dtype}".encode())
+            digest.update(data.view(torch.uint8).numpy() if data.ndim else data[None].view(torch.uint8).numpy())
+        _digests[self.module] = (fingerprint, digest.hexdigest())
+        return digest.hexdigest()
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """The network's outputs in evaluation mode, without a graph; nothing about the network changes."""
+        given = inputs if inputs else named
+        with self.prepared(given[0] if len(inputs) == 1 and not named else given) as arguments, torch.no_grad():
+            return arguments.call(self.module)
+
+    @contextmanager
+    def prepared(self, inputs: Any) -> Iterator[Arguments]:
+        """The arguments of a call, and a context in which the module may be run and is put back afterwards."""
+        arguments = Arguments.of(inputs, self.device, self.dtype)
+        with preserved(self.module, self.device):
+            yield arguments
+
+    def read(self, sources: Sequence[str | PathLike[str]] | str | PathLike[str]) -> Images:
+        """Read pictures as the network wants them; those that cannot be read are listed, not lost.
+
+        Args:
+            sources: one path or several.
+
+        Returns:
+            `Images` with `pixels` (B, C, H, W), on the processor, and `failed`.
+
+        Raises:
+            InputError: the network came without a preprocess.
+        """
+        from seewhy.network.images import read
+
+        if self.preprocess is None:
+            raise InputError(
+                f"{self.name} came without a preprocess, so it is not known how pictures become its input; "
+                "pass Network(module, preprocess=Preprocess(...)), or tensors instead of paths"
+            )
+        single = isinstance(sources, str) or not isinstance(sources, Sequence)
+        return read([sources] if single else sources, self.preprocess)  # type: ignore[list-item]
+
+    def layers(self, inputs: Any = None, target: Any = None) -> list[Layer]:
+        """Every module call in order of computation, which one is chosen by default, and why.
+
+        Args:
+            inputs: an example call; random noise of the preprocess's size by default.
+            target: what is explained; the predicted class by default.
+        """
+        from seewhy.network.layers import attention_modules, describe
+        from seewhy.network.surveys import surveyed
+        from seewhy.targets import as_target
+
+        if inputs is None:
+            inputs = self.example_input()
+        with self.prepared(inputs) as arguments:
+            survey, _ = surveyed(self, arguments, as_target(target))
+        return describe(survey, attention_modules(self.module))
+
+    def example_input(self) -> Float[Tensor, "1 C H W"]:
+        """Random noise of the size that the preprocess gives (3 x 224 x 224 without one)."""
+        channels, size = 3, (224, 224)
+        if self.preprocess is not None:
+            channels, size = len(self.preprocess.mean), self.preprocess.input_size or size
+        return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
+
+    def class_name(self, index: int) -> str:
+        """The class's first name, or its number."""
+        if self.classes is None or not 0 <= index < len(self.classes):
+            return str(index)
+        return self.classes[index].split(",")[0].strip()
+
+    def class_index(self, name: str) -> int:
+        """The class with this name or synonym; parts of names count where only one class has them.
+
+        Raises:
+            TargetError: no class fits, or more than one does; the message lists them.
+        """
+        if self.classes is None:
+            raise TargetError(f"{self.name} has no class names; use a number instead of {name!r}, or pass classes=")
+        wanted = name.strip().lower()
+        synonyms = [[each.strip().lower() for each in full.split(",")] for full in self.classes]
+        for fits in (
+            [full.lower() == wanted for full in self.classes],
+            [wanted in each for each in synonyms],
+            [any(wanted in each.split() for each in names) for names in synonyms],
+            [any(wanted in each for each in names) for names in synonyms],
+        ):
+            found = [index for index, fit in enumerate(fits) if fit]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                shown = ", ".join(f"{index} ({self.classes[index]})" for index in found[:8])
+                more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+                raise TargetError(f"{name!r} fits {len(found)} classes: {shown}{more}; use a number or a full name")
+        raise TargetError(f"no class is called {name!r}; {_similar(wanted, self.classes)}")
+
+    def output_kind(self, output: Float[Tensor, "B C"]) -> Literal["softmax", "sigmoid", "probabilities"]:
+        """What a (B, C) output means, as given or told from it."""
+        if self.head != "auto":
+            return self.head
+        *_, last = self.module.modules()
+        if isinstance(last, nn.Sigmoid):
+            return "probabilities"
+        if output.shape[1] == 1:
+            return "sigmoid"
+        with torch.no_grad():
+            normed = bool((output >= 0).all()) and torch.allclose(
+                output.float().sum(1), torch.ones(len(output), device=output.device), atol=1e-3
+            )
+        return "probabilities" if normed else "softmax"
+
+    def probabilities(self, output: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Class probabilities of a (B, C) output."""
+        kind = self.output_kind(output)
+        if kind == "probabilities":
+            return output
+        return output.sigmoid() if kind == "sigmoid" else output.softmax(1)
+
+
+def main_output(outputs: Any, leaf: str | int | None = None) -> Tensor:
+    """The tensor that targets read: the one asked for, else `logits`, else the first float tensor.
+
+    Args:
+        outputs: whatever the network returned.
+        leaf: a key, an attribute, or a position among the output's tensors.
+
+    Raises:
+        TargetError: there is no such tensor.
+    """
+    if isinstance(outputs, Tensor) and leaf is None:
+        return outputs
+    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+    if isinstance(leaf, int):
+        if not -len(tensors) <= leaf < len(tensors):
+            raise TargetError(f"the network returns {len(tensors)} tensors; there is no output {leaf}")
+        return tensors[leaf]
+    for name in [leaf] if leaf is not None else ["logits", "out"]:
+        named = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+        if isinstance(named, Tensor):
+            return named
+    floats = [each for each in tensors if each.is_floating_point() and each.ndim > 0]
+    if leaf is not None or not floats:
+        keys = list(outputs) if isinstance(outputs, Mapping) else f"{len(tensors)} tensors"
+        raise TargetError(f"the network's output has no tensor {leaf!r}; it is a {type(outputs).__name__} of {keys}")
+    return floats[0]
+
+
+def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network inside parallel and compiled wrappers, with a note for each that was taken off."""
+    notes: list[str] = []
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            notes.append(f"unwrapped from {type(module).__name__}")
+            module = module.module
+        elif isinstance(inner := module.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module):
+            notes.append("unwrapped from a compiled module; explanations run the original one")
+            module = inner
+        else:
+            return module, tuple(notes)
+
+
+def _written(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _samples(tensors: Iterable[Tensor]) -> list[float]:
+    """One value of each: writes through `.data` do not count as versions, but random ones show here."""
+    first = [each.detach().reshape(-1)[0].double() for each in tensors if each.numel()]
+    if len({each.device for each in first}) > 1:
+        first = [each.cpu() for each in first]
+    return torch.stack(first).tolist() if first else []
+
+
+def _similar(name: str, classes: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, [each.lower() for each in classes], n=4, cutoff=0.4)
+    return f"similar: {'; '.join(close)}" if close else f"the first classes are {'; '.join(classes[:4])} …"

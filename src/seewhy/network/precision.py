@@ -1,0 +1,70 @@
+"""Number formats, memory, and work in chunks that fit."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Literal, TypeVar
+
+import torch
+
+Precision = Literal["float32", "bfloat16", "auto"]
+Part = TypeVar("Part")
+
+
+@cache
+def fast_in_bfloat16(device_type: str) -> bool:
+    """Whether the processor multiplies bfloat16 matrices faster than float32 ones."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if device_type == "cpu":
+        features = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.10
+        return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return False
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which forwards run; `auto` means bfloat16 where it is faster."""
+    lower = precision == "bfloat16" or (precision == "auto" and fast_in_bfloat16(device.type))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory did not suffice, on any device."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def in_chunks(run: Callable[[int, int], Part], total: int, chunk: int | None = None) -> list[Part]:
+    """`run(start, stop)` over a range, halving the chunk and going on where memory runs out.
+
+    Args:
+        run: computes the part from `start` up to `stop`.
+        total: the length of the range.
+        chunk: the size to begin with; everything at once by default.
+
+    Returns:
+        The parts in order.
+    """
+    parts: list[Part] = []
+    start, size = 0, max(1, min(chunk or total, total))
+    while start < total:
+        stop = min(start + size, total)
+        try:
+            parts.append(run(start, stop))
+        except (RuntimeError, MemoryError) as error:
+            if stop - start == 1 or not out_of_memory(error):
+                raise
+            size = (stop - start) // 2
+        else:
+            start = stop
+            continue
+        # Outside the handler, so that the traceback no longer holds the tensors that did not fit.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return parts

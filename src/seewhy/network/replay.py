@@ -1,0 +1,282 @@
+"""Run a network up to a layer once, and on from it as often as needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from seewhy.network.inputs import Arguments
+from seewhy.network.preserve import Forward, replaced_forwards
+from seewhy.network.probe import with_leaf
+from seewhy.network.survey import BatchAxis, Call, Survey
+
+_TOLERANCE = 1e-3
+_INPUTS = ("", -1)  # stands among the skipped calls for the network's own inputs
+_READS_NO_VALUES = {"shape", "size", "dim", "ndim", "device", "dtype", "is_cuda", "numel", "requires_grad"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which calls a replay skips, and which of their outputs it needs; holds names only, no tensors.
+
+    Attributes:
+        call: the layer's call whose output is given.
+        skipped: the outermost calls that ended before it, with the batch axes of their outputs.
+        needed: the calls whose values are read by what still runs; the others' outputs only have shapes.
+        verified: whether a replay was found to give what a full forward gives.
+    """
+
+    call: Call
+    skipped: Mapping[tuple[str, int], tuple[BatchAxis | None, ...]]
+    needed: frozenset[tuple[str, int]]
+    verified: bool
+
+
+@dataclass
+class Head:
+    """The network from one layer's activation on, for the pictures it was recorded with.
+
+    Attributes:
+        activation: what the layer returned for these pictures, as it returned it.
+        outputs: what the network returned for them.
+        replays: how many pictures have been run through the head.
+        forwards: how many were run through the whole network, as recording does, and every call of a head
+            that could not be verified.
+    """
+
+    module: nn.Module
+    plan: Plan
+    arguments: Arguments
+    activation: Tensor
+    outputs: Any
+    recorded: Mapping[tuple[str, int], Any]
+    replays: int = 0
+    forwards: int = 0
+
+    def __call__(
+        self, activation: Float[Tensor, "*shape"], rows: Int[Tensor, " M"] | None = None
+    ) -> Any:
+        """The outputs for M other activations. Call it inside `preserved`.
+
+        Args:
+            activation: shaped as the layer returns it, with M in place of the batch.
+            rows: which recorded picture each of the M stands for; all pictures in order by default.
+        """
+        device = self.activation.device
+        rows = torch.arange(self.arguments.batch, device=device) if rows is None else rows.to(device)
+        if not self.plan.verified:
+            self.forwards += len(rows)
+            return _inject(self.module, self.arguments.select(rows), self.plan.call, activation)
+        self.replays += len(rows)
+        given = self.given(activation, rows)
+        return _replay(self.module, self.inputs(rows), given)
+
+    def inputs(self, rows: Tensor) -> Arguments:
+        """The network's inputs for these rows; only their shapes where nobody reads their values."""
+        if _INPUTS in self.plan.needed:
+            return self.arguments.select(rows)
+        return self.arguments.map(lambda each: _shell(each, BatchAxis(0), rows))
+
+    def given(self, activation: Tensor, rows: Tensor) -> dict[tuple[str, int], Any]:
+        """What the skipped calls and the layer return in a replay for these rows."""
+        given = {key: self._expanded(key, axes, rows) for key, axes in self.plan.skipped.items()}
+        call = self.plan.call
+        layer = (call.name, call.index)
+        output = self._expanded(layer, call.axes, rows) if len(call.axes) > 1 else self.recorded[layer]
+        return {**given, layer: with_leaf(output, call.leaf, lambda _: activation)}
+
+    def _expanded(self, key: tuple[str, int], axes: tuple[BatchAxis | None, ...], rows: Tensor) -> Any:
+        """A recorded output for these rows; where nobody reads its values, only its shape."""
+        remaining = iter(axes)
+
+        def each(tensor: Tensor) -> Tensor:
+            axis = next(remaining)
+            assert axis is not None
+            return axis.expand(tensor, rows) if key in self.plan.needed else _shell(tensor, axis, rows)
+
+        return _map(self.recorded[key], each)
+
+
+def record(module: nn.Module, arguments: Arguments, plan: Plan) -> Head:
+    """Run the network once on these pictures and keep what a replay needs. Call it inside `preserved`."""
+    kept: dict[tuple[str, int], Any] = {}
+    activations: list[Tensor] = []
+
+    def keep(key: tuple[str, int], output: Any) -> Any:
+        if key == (plan.call.name, plan.call.index):
+            leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+            activations.append(leaves[plan.call.leaf].detach().clone())
+            kept[key] = output
+        elif key in plan.skipped:
+            copied = key in plan.needed
+            kept[key] = _map(output, lambda leaf: leaf.detach().clone() if copied else _empty(leaf))
+        return output
+
+    with torch.no_grad(), _watched(module, {name for name, _ in [*plan.skipped, (plan.call.name, 0)]}, keep):
+        outputs = arguments.call(module)
+    return Head(
+        module, plan, arguments, activations[0], outputs, kept, forwards=arguments.batch
+    )
+
+
+def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) -> Plan:
+    """Work out, and verify, how to replay from a call. Call it inside `preserved`.
+
+    A perturbed activation, for more rows than there are pictures, must give what a full forward gives
+    whose layer is made to return that activation; otherwise the head falls back to such full forwards.
+
+    Args:
+        module: the network.
+        pair: a call of it with two pictures.
+        survey: what the network computes.
+        call: the layer's call.
+    """
+    skipped = _skipped(survey, call)
+    learned = all(axis is not None for axes in [*skipped.values(), call.axes] for axis in axes)
+    layer = (call.name, call.index)
+    everything = frozenset([*skipped, layer, _INPUTS])
+    plan = Plan(call, skipped if learned else {}, everything, verified=False)
+    if not learned:
+        return plan
+    head = record(module, pair, replace(plan, verified=True))
+    rows = torch.tensor([0, 1, 1, 0], device=head.activation.device)
+    axis = call.axes[call.leaf]
+    assert axis is not None
+    activation = axis.expand(head.activation, rows)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(activation.shape, generator=generator).to(activation)
+    activation = activation + noise * (activation.std() + 1e-3)
+    with torch.no_grad():
+        expected = _inject(module, pair.select(rows), call, activation.clone())
+        with _Readers() as readers:
+            inputs, given = head.inputs(rows), head.given(activation.clone(), rows)
+            readers.watch({**given, _INPUTS: (inputs.positional, inputs.named)})
+            got = _replay(module, inputs, given)
+        if not _same(expected, got):
+            return plan
+        verified = replace(plan, needed=frozenset([*readers.read, layer]), verified=True)
+        lean = replace(head, plan=verified)(activation.clone(), rows)
+    return verified if _same(expected, lean) else replace(verified, needed=everything)
+
+
+def _skipped(survey: Survey, call: Call) -> dict[tuple[str, int], tuple[BatchAxis | None, ...]]:
+    """The outermost calls that ended before the layer's call did, and are not part of it."""
+    before = [
+        each
+        for each in survey.calls
+        if each.finished < call.finished and not (each.started > call.started)
+    ]
+    outermost = []
+    for each in sorted(before, key=lambda other: other.started):
+        if not outermost or each.finished > outermost[-1].finished:
+            outermost.append(each)
+    return {(each.name, each.index): each.axes for each in outermost}
+
+
+def _replay(module: nn.Module, arguments: Arguments, given: Mapping[tuple[str, int], Any]) -> Any:
+    """Run the network; calls whose output is given return it, everything else runs."""
+    counts: Counter[str] = Counter()
+    modules = dict(module.named_modules())
+
+    def stand_in(name: str) -> Forward:
+        def forward(original: Forward, *args: Any, **kwargs: Any) -> Any:
+            key = (name, counts[name])
+            counts[name] += 1
+            return given[key] if key in given else original(*args, **kwargs)
+
+        return forward
+
+    with replaced_forwards({modules[name]: stand_in(name) for name in {name for name, _ in given}}):
+        return arguments.call(module)
+
+
+def _inject(module: nn.Module, arguments: Arguments, call: Call, activation: Tensor) -> Any:
+    """A full forward in which the layer returns the given activation."""
+
+    def change(key: tuple[str, int], output: Any) -> Any:
+        if key != (call.name, call.index):
+            return output
+        return with_leaf(output, call.leaf, lambda _: activation)
+
+    with _watched(module, {call.name}, change):
+        return arguments.call(module)
+
+
+@contextmanager
+def _watched(module: nn.Module, names: set[str], change: Any) -> Iterator[None]:
+    """Pass the outputs of these modules through `change((name, call index), output)`."""
+    counts: Counter[str] = Counter()
+    modules = dict(module.named_modules())
+
+    def watch(name: str) -> Forward:
+        def forward(original: Forward, *args: Any, **kwargs: Any) -> Any:
+            index = counts[name]
+            counts[name] += 1
+            return change((name, index), original(*args, **kwargs))
+
+        return forward
+
+    with replaced_forwards({modules[name]: watch(name) for name in names}):
+        yield
+
+
+class _Readers(TorchFunctionMode):
+    """Notes whose recorded outputs are read by an operation that a replay still runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[tuple[str, int]] = set()
+        self._owner: dict[int, tuple[str, int]] = {}
+
+    def watch(self, outputs: Mapping[tuple[str, int], Any]) -> None:
+        """Tell whose tensors these are; they must outlive the block, as they are known by identity."""
+        for key, output in outputs.items():
+            for leaf in tree_leaves(output):
+                self._owner[id(leaf)] = key
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if name not in _READS_NO_VALUES:
+            owners = (self._owner.get(id(leaf)) for leaf in tree_leaves((args, kwargs or {})))
+            self.read.update(owner for owner in owners if owner is not None)
+        return func(*args, **(kwargs or {}))
+
+
+def _map(output: Any, change: Any) -> Any:
+    flat, structure = tree_flatten(output)
+    return tree_unflatten([change(leaf) if isinstance(leaf, Tensor) else leaf for leaf in flat], structure)
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    """The shape of a tensor, without memory for its values."""
+    return tensor.new_zeros(()).expand(tensor.shape)
+
+
+def _shell(tensor: Tensor, axis: BatchAxis, rows: Tensor) -> Tensor:
+    """The shape that a tensor would have for these rows, without memory for its values."""
+    shape = list(tensor.shape)
+    if axis.axis is not None:
+        shape[axis.axis] = axis.fold * len(rows)
+    return tensor.new_zeros(()).expand(shape)
+
+
+def _same(expected: Any, got: Any) -> bool:
+    """Whether two outputs agree, within what another batch size makes of float32."""
+    pairs = list(zip(tree_leaves(expected), tree_leaves(got), strict=False))
+    return len(tree_leaves(expected)) == len(tree_leaves(got)) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(a.abs().max()))
+        if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
+        else True
+        for a, b in pairs
+    )

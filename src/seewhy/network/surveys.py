@@ -1,0 +1,77 @@
+"""Surveys and replay plans are made once per network and kind of input, and kept as long as the network lives."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from seewhy.network.inputs import Arguments
+from seewhy.network.replay import Plan, plan_replay
+from seewhy.network.survey import Call, Survey, noisy_pair, survey
+
+if TYPE_CHECKING:
+    from seewhy.network.network import Network
+    from seewhy.targets import Target
+
+_kept: WeakKeyDictionary[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
+_MOST = 64
+
+
+def surveyed(network: Network, arguments: Arguments, target: Target) -> tuple[Survey, int]:
+    """The survey of a network for inputs and a target like these, and the forwards that it cost now.
+
+    It is made anew when a module is exchanged, not when weights change. Call it inside `preserved`.
+    """
+    key = ("survey", _structure(network.module), arguments.signature, target.key)
+    kept = _kept.setdefault(network.module, {})
+    found = kept.get(key)
+    if found is None:
+        prefix = getattr(network.module, "num_prefix_tokens", None)
+        found = survey(network.module, arguments, target.survey, prefix if isinstance(prefix, int) else None)
+        if any(call.positions == "used" for call in found.calls):
+            # Zero weights hide what depends on what; such a survey must not outlive them.
+            _keep(kept, key, found)
+        return found, found.forwards
+    return found, 0
+
+
+def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -> tuple[Plan, int]:
+    """The verified replay plan from one call on, and the forwards that it cost now."""
+    key = ("plan", _structure(network.module), arguments.signature, call.name, call.index)
+    kept = _kept.setdefault(network.module, {})
+    plan = kept.get(key)
+    if plan is None:
+        plan = plan_replay(network.module, noisy_pair(arguments), found, call)
+        _keep(kept, key, plan)
+        return plan, 14
+    return plan, 0
+
+
+def remembered(network: Network, key: Hashable) -> Any:
+    """Something small that was kept about this network, or None; keys that depend on weights must say so."""
+    return _kept.setdefault(network.module, {}).get((_structure(network.module), key))
+
+
+def remember(network: Network, key: Hashable, value: Any) -> None:
+    """Keep something small about a network; it must not refer to the module."""
+    _keep(_kept.setdefault(network.module, {}), (_structure(network.module), key), value)
+
+
+def weights_version(network: Network) -> int:
+    """A number that changes when parameters or buffers are written to or exchanged."""
+    tensors = [*network.module.parameters(), *network.module.buffers()]
+    return hash(tuple((t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors))
+
+
+def _structure(module: nn.Module) -> int:
+    return hash(tuple(id(each) for each in module.modules()))
+
+
+def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:
+    """Keep the newest; inputs of ever new sizes must not pile up."""
+    if len(kept) >= _MOST:
+        kept.pop(next(iter(kept)))
+    kept[key] = value

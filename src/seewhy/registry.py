@@ -1,0 +1,87 @@
+"""Names of everything that can be asked for by name, with what a listing shows, readable without torch.
+
+Built-in explainers are listed here; a package of your own adds one through the entry point group
+`seewhy.explainers`, whose name is the method's name and whose value is its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from seewhy.errors import InputError
+
+if TYPE_CHECKING:
+    from seewhy.explainers.base import Explainer
+
+ENTRY_POINTS = "seewhy.explainers"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a method before it is imported.
+
+    Attributes:
+        name: the registry name, as used on the command line.
+        path: `module:Class`.
+        title: the name that the paper uses.
+        paper: authors, year.
+        needs: what a network must have.
+        cost: per picture and target, in forwards of the network.
+    """
+
+    name: str
+    path: str
+    title: str = ""
+    paper: str = ""
+    needs: str = ""
+    cost: str = ""
+
+
+_TRUNK_AND_HEAD = "1 forward + 1 head backward"
+_ANY = "a layer with feature maps"
+
+_EXPLAINERS = (
+    Entry("cam", "seewhy.explainers.cam:CAM", "CAM", "Zhou et al. 2016",
+          "global average pooling and one linear layer after the layer", _TRUNK_AND_HEAD),
+    Entry("grad-cam", "seewhy.explainers.grad_cam:GradCAM", "Grad-CAM", "Selvaraju et al. 2017", _ANY,
+          _TRUNK_AND_HEAD),
+    Entry("grad-cam++", "seewhy.explainers.grad_cam_plus_plus:GradCAMPlusPlus", "Grad-CAM++",
+          "Chattopadhyay et al. 2018", _ANY, _TRUNK_AND_HEAD),
+    Entry("x-grad-cam", "seewhy.explainers.x_grad_cam:XGradCAM", "XGrad-CAM", "Fu et al. 2020", _ANY,
+          _TRUNK_AND_HEAD),
+    Entry("hires-cam", "seewhy.explainers.hires_cam:HiResCAM", "HiResCAM", "Draelos and Carin 2020", _ANY,
+          _TRUNK_AND_HEAD),
+    Entry("layer-cam", "seewhy.explainers.layer_cam:LayerCAM", "LayerCAM", "Jiang et al. 2021", _ANY,
+          _TRUNK_AND_HEAD),
+    Entry("eigen-cam", "seewhy.explainers.eigen_cam:EigenCAM", "EigenCAM", "Muhammad and Yeasin 2020", _ANY,
+          "1 forward"),
+)  # fmt: skip
+
+
+def explainers() -> Iterator[Entry]:
+    """All methods: built in, then those that installed packages bring."""
+    yield from _EXPLAINERS
+    known = {entry.name for entry in _EXPLAINERS}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        if point.name not in known:
+            yield Entry(point.name, point.value)
+
+
+def explainer(name: str) -> type[Explainer]:
+    """The class of a method.
+
+    Raises:
+        InputError: no method has this name; the message lists the nearest.
+    """
+    known = {entry.name: entry for entry in explainers()}
+    if name not in known:
+        close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+        raise InputError(f"no method is called {name!r}; did you mean {', '.join(close)}?")
+    module, _, attribute = known[name].path.partition(":")
+    found: type[Explainer] = getattr(import_module(module), attribute)
+    return found

@@ -1,0 +1,180 @@
+"""From explanations to what is drawn: panels in each picture's own frame. The one file here that knows torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from seewhy import __version__, registry
+from seewhy.render.overlay import Panel, figure, save_png
+from seewhy.render.report import MethodInfo, Prediction, Row, fragment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seewhy.explanation import Explanation
+
+_MOST_IN_NOTEBOOK = 16
+
+
+def picture(explanation: Explanation, row: int) -> Image.Image:
+    """The explained picture: the file it came from, or the network's input stretched to grey levels."""
+    if explanation.images is not None:
+        from seewhy.network.images import open_picture
+
+        return open_picture(explanation.images.paths[row])
+    height, width = explanation.size
+    if explanation.pixels is None:
+        return Image.new("RGB", (width, height), "gray")
+    pixels = explanation.pixels[row].float().cpu()
+    low, high = pixels.min(), pixels.max()
+    levels = ((pixels - low) / (high - low).clamp_min(1e-12) * 255).round().byte()
+    shown = levels[:3] if len(levels) >= 3 else levels[:1].expand(3, -1, -1)
+    return Image.fromarray(shown.permute(1, 2, 0).numpy())
+
+
+def panels(explanation: Explanation, row: int, signed: bool = False, method: str | None = None) -> list[Panel]:
+    """One panel per target and layer of a picture; with several layers, one more that combines them.
+
+    Args:
+        explanation: what to draw.
+        row: which picture.
+        signed: show evidence against as well, where the method has a sign.
+        method: what to call the method.
+    """
+    signed = signed and explanation.signed
+    found = []
+    for site in explanation.maps:
+        maps, seen = explanation.original(row, site, signed)
+        found += _per_target(explanation, row, maps, seen, str(site), signed, method)
+    if len(explanation.maps) > 1 and len({site.input for site in explanation.maps}) == 1:
+        maps = explanation.select([row]).combined()[0]
+        seen = explanation.original(row, next(iter(explanation.maps)))[1]
+        if explanation.images is not None:
+            maps = explanation.images.frames[row].to_original(maps)
+        found += _per_target(explanation, row, maps, seen, "combined", False, method)
+    return found
+
+
+def _per_target(
+    explanation: Explanation, row: int, maps: Tensor, seen: Tensor, layer: str, signed: bool, method: str | None
+) -> list[Panel]:
+    visible = seen.cpu().numpy()
+    labels = ("any target",) if explanation.class_agnostic else explanation.labels[row]
+    return [
+        Panel(
+            method=method or explanation.method,
+            values=np.ascontiguousarray(maps[t].cpu().numpy(), dtype=np.float32),
+            signed=signed,
+            visible=None if visible.all() else visible,
+            target=label,
+            score=float(explanation.scores[row, t]),
+            layer=layer,
+            cost=_per_picture(explanation),
+            notes=explanation.notes[row],
+        )
+        for t, label in enumerate(labels)
+    ]
+
+
+def row(explanations: Sequence[Explanation], index: int, signed: bool = False, **facts: object) -> Row:
+    """One line of a report: a picture by all methods.
+
+    Args:
+        explanations: of the same pictures, one per method.
+        index: which picture.
+        signed: show evidence against as well.
+        facts: `truth` and `correct` of `render.Row`.
+    """
+    first = explanations[0]
+    path = first.images.paths[index] if first.images is not None else f"picture {index}"
+    found = [
+        panel
+        for each, name in zip(explanations, column_names(explanations), strict=True)
+        for panel in panels(each, index, signed, name)
+    ]
+    predictions = tuple(Prediction(label, p) for label, p in first.predictions[index])
+    return Row(str(path), picture(first, index), predictions, tuple(found), **facts)  # type: ignore[arg-type]
+
+
+def column_names(explanations: Sequence[Explanation]) -> list[str]:
+    """Names of the columns: the methods', numbered where one stands twice."""
+    names: list[str] = []
+    for each in explanations:
+        count = sum(name.partition("#")[0] == each.method for name in names)
+        names.append(f"{each.method}#{count + 1}" if count else each.method)
+    return names
+
+
+def methods(explanations: Sequence[Explanation]) -> list[MethodInfo]:
+    """The columns of a report."""
+    known = {entry.name: entry for entry in registry.explainers()}
+    infos = []
+    for each, name in zip(explanations, column_names(explanations), strict=True):
+        entry = known.get(each.method)
+        title = entry.title if entry and entry.title else each.method
+        infos.append(MethodInfo(name, title + name[len(each.method) :], entry.paper if entry else ""))
+    return infos
+
+
+def notebook(explanations: Sequence[Explanation]) -> str:
+    """A self-contained HTML fragment: the first pictures by all methods."""
+    count = min(len(explanations[0]), _MOST_IN_NOTEBOOK)
+    return fragment([row(explanations, index) for index in range(count)], methods(explanations))
+
+
+def provenance(explanation: Explanation, index: int, panel: Panel) -> dict[str, str]:
+    """What a PNG says about itself: enough to make it again."""
+    source = explanation.images.paths[index] if explanation.images is not None else f"picture {index}"
+    return {
+        "Software": f"seewhy {__version__}",
+        "Source": str(source),
+        "Network": f"{explanation.network} sha256:{explanation.digest}",
+        "Method": str(dict(explanation.settings)),
+        "Layer": panel.layer,
+        "Target": f"{panel.target} (score {panel.score:.6g})",
+        "Limits": f"{panel.limits[0]:.6g} {panel.limits[1]:.6g}",
+        "Notes": "; ".join(panel.notes),
+    }
+
+
+def save_panels(explanation: Explanation, folder: Path, start: int = 0) -> list[Path]:
+    """Write one PNG per picture, target and layer.
+
+    Args:
+        explanation: what to draw.
+        folder: where.
+        start: number of the first picture in the file names.
+    """
+    written = []
+    for index in range(len(explanation)):
+        shown = picture(explanation, index)
+        stem = Path(explanation.images.paths[index]).stem if explanation.images is not None else "picture"
+        for panel in panels(explanation, index):
+            parts = [f"{start + index:05d}", stem, panel.method, panel.target, panel.layer]
+            path = folder / ("--".join(map(_safe, parts)) + ".png")
+            save_png(figure(shown, panel), path, provenance(explanation, index, panel))
+            written.append(path)
+    return written
+
+
+def _safe(text: str) -> str:
+    """Text as part of a file name."""
+    return re.sub(r"[^\w.+-]+", "_", text)[:48]
+
+
+def _per_picture(explanation: Explanation) -> str:
+    """The cost of one picture, in words."""
+    batch = len(explanation)
+    cost = explanation.cost
+    parts = [
+        f"{count / batch:g} {word}{'' if count == batch else 's'}"
+        for count, word in ((cost.forwards, "forward"), (cost.backwards, "backward"), (cost.replays, "replay"))
+        if count
+    ]
+    return ", ".join(parts)
