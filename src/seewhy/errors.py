@@ -24,7 +24,17 @@ class TargetError(SeewhyError, ValueError):
 
 
 class NotApplicableError(SeewhyError):
-    """A method that is not defined for this network; the message says why and what is."""
+    """A method that is not defined for this network; the message says why and what is.
+
+    Attributes:
+        place: which of the methods asked for together it was, where several were.
+    """
+
+    place: int | None = None
+
+
+class UsageError(SeewhyError):
+    """A command line that asks for something that does not exist."""
 
 
 class MissingExtraError(SeewhyError, ImportError):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +57,20 @@ class Cost:
         return ", ".join(parts) or "nothing"
 
 
+class Predicted(NamedTuple):
+    """One of the network's best classes.
+
+    Attributes:
+        index: its number.
+        label: its name.
+        probability: in [0, 1].
+    """
+
+    index: int
+    label: str
+    probability: float
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Maps of B pictures for T targets.
@@ -84,7 +98,7 @@ class Explanation:
     maps: Mapping[Site, Tensor]
     scores: Float[Tensor, "B T"]
     labels: tuple[tuple[str, ...], ...]
-    predictions: tuple[tuple[tuple[str, float], ...], ...]
+    predictions: tuple[tuple[Predicted, ...], ...]
     method: str
     settings: Mapping[str, Any]
     signed: bool
@@ -256,7 +270,9 @@ class Explanation:
         facts["size"] = tuple(facts["size"])
         facts["labels"] = tuple(map(tuple, facts["labels"]))
         facts["notes"] = tuple(map(tuple, facts["notes"]))
-        facts["predictions"] = tuple(tuple((name, p) for name, p in row) for row in facts["predictions"])
+        facts["predictions"] = tuple(
+            tuple(Predicted(*each) for each in row) for row in facts["predictions"]
+        )
         return cls(maps=maps, scores=scores, **facts)
 
     def _repr_html_(self) -> str:

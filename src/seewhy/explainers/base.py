@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from seewhy import registry
-from seewhy.errors import InputError
+from seewhy.errors import InputError, NotApplicableError
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Explanation, Explanations, joined
 from seewhy.network.layers import Site
@@ -188,7 +188,13 @@ def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
 
 def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:
     setups = [_setup_of(each.request, study)[1] for each in explainers]
-    computed = [_setup_of(each.compute, study) for each in explainers]
+    computed = []
+    for place, each in enumerate(explainers):
+        try:
+            computed.append(_setup_of(each.compute, study))
+        except NotApplicableError as error:
+            error.place = place
+            raise
     common = study.question.notes or ("",) * study.arguments.batch
     network = study.network
     return [

@@ -60,8 +60,7 @@ def _why_not_pooled_linear(study: Study, site: Site) -> str:
     usual = float(head.activation.std()) or 1.0
     for strength in (usual, _FAR * max(usual, 1.0)):
         computed: list[str] = []
-        with torch.no_grad(), intercept({kind: _noting(computed) for kind in Operation if kind not in _LINEAR}):
-            scores = _scores_of_trials(study, head, strength)
+        scores = _scores_of_trials(study, head, strength, computed)
         plain, more, other, other_more, moved, nothing = scores.unbind()
         tolerance = _TOLERANCE * (scores - nothing).abs().max() + 1e-30
         between = f" (between it and the output: {', '.join(dict.fromkeys(computed))})" if computed else ""
@@ -72,10 +71,12 @@ def _why_not_pooled_linear(study: Study, site: Site) -> str:
     return ""
 
 
-def _scores_of_trials(study: Study, head: Head, strength: float) -> Float[Tensor, "6 T"]:
+def _scores_of_trials(
+    study: Study, head: Head, strength: float, computed: list[str]
+) -> Float[Tensor, "6 T"]:
     """Scores of the first picture's activations A, A + D, E, E + D, A with positions exchanged, and zero.
 
-    D and E are noise of the given strength.
+    D and E are noise of the given strength. What the head computes beyond linear maps is added to `computed`.
     """
     call = head.plan.call
     axis = call.axes[call.leaf]
@@ -89,7 +90,10 @@ def _scores_of_trials(study: Study, head: Head, strength: float) -> Float[Tensor
     trials = torch.cat([here, here + step, other, other + step, moved, torch.zeros_like(here)])
     rows = torch.zeros(len(trials), dtype=torch.long, device=here.device)
     activation = call.layout.replace(axis.expand(head.activation, rows), trials)
-    return study.question.select(rows)(head(activation, rows)).double()
+    question = study.question.select(rows)
+    with torch.no_grad(), intercept({kind: _noting(computed) for kind in Operation if kind not in _LINEAR}):
+        outputs = head(activation, rows)
+    return question(outputs).double()
 
 
 def _noting(names: list[str]) -> Rule:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seewhy.explanation import Cost
+from seewhy.explanation import Cost, Predicted
 from seewhy.network.inputs import Arguments
 from seewhy.network.layers import Choice, Site, attention_modules, choose, resolve
 from seewhy.network.network import Network, main_output
@@ -142,14 +142,14 @@ class Study:
             return self.question(self.outputs).detach()
 
     @cached_property
-    def predictions(self) -> tuple[tuple[tuple[str, float], ...], ...]:
+    def predictions(self) -> tuple[tuple[Predicted, ...], ...]:
         """Per picture the five best classes with their probabilities; empty for other outputs than (B, C)."""
         output = main_output(self.outputs, self.target.output).detach().float()
         if output.ndim != 2 or not self.names_classes:
             return ((),) * self.arguments.batch
         best = self.network.probabilities(output).topk(min(5, output.shape[1]), dim=1)
         return tuple(
-            tuple((self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
+            tuple(Predicted(i, self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
 

@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
             found: Any = load_file(file)
         else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # about old ways of pickling, which are refused or read
+                warnings.simplefilter("ignore")
+                found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         needs = re.search(r"GLOBAL (\S+)", str(error))
         raise LoadError(

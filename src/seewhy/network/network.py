@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -111,14 +113,19 @@ class Network:
         for name, tensor in state.items():
             data = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {tuple(data.shape)} {data.dtype}".encode())
-            digest.update(data.view(torch.uint8).numpy() if data.ndim else data[None].view(torch.uint8).numpy())
+            digest.update(
+                data.view(torch.uint8).numpy() if data.ndim else data[None].view(torch.uint8).numpy()
+            )
         _digests[self.module] = (fingerprint, digest.hexdigest())
         return digest.hexdigest()
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The network's outputs in evaluation mode, without a graph; nothing about the network changes."""
         given = inputs if inputs else named
-        with self.prepared(given[0] if len(inputs) == 1 and not named else given) as arguments, torch.no_grad():
+        with (
+            self.prepared(given[0] if len(inputs) == 1 and not named else given) as arguments,
+            torch.no_grad(),
+        ):
             return arguments.call(self.module)
 
     @contextmanager
@@ -175,10 +182,15 @@ class Network:
         return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
     def class_name(self, index: int) -> str:
-        """The class's first name, or its number."""
+        """The class's first name, or its number; both where another class has the same first name."""
         if self.classes is None or not 0 <= index < len(self.classes):
             return str(index)
-        return self.classes[index].split(",")[0].strip()
+        name = _first_name(self.classes[index])
+        return f"{name} ({index})" if self._repeated[name] > 1 else name
+
+    @cached_property
+    def _repeated(self) -> Counter[str]:
+        return Counter(_first_name(each) for each in self.classes or ())
 
     def class_index(self, name: str) -> int:
         """The class with this name or synonym; parts of names count where only one class has them.
@@ -187,7 +199,9 @@ class Network:
             TargetError: no class fits, or more than one does; the message lists them.
         """
         if self.classes is None:
-            raise TargetError(f"{self.name} has no class names; use a number instead of {name!r}, or pass classes=")
+            raise TargetError(
+                f"{self.name} has no class names; use a number instead of {name!r}, or pass classes="
+            )
         wanted = name.strip().lower()
         synonyms = [[each.strip().lower() for each in full.split(",")] for full in self.classes]
         for fits in (
@@ -202,7 +216,9 @@ class Network:
             if found:
                 shown = ", ".join(f"{index} ({self.classes[index]})" for index in found[:8])
                 more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-                raise TargetError(f"{name!r} fits {len(found)} classes: {shown}{more}; use a number or a full name")
+                raise TargetError(
+                    f"{name!r} fits {len(found)} classes: {shown}{more}; use a number or a full name"
+                )
         raise TargetError(f"no class is called {name!r}; {_similar(wanted, self.classes)}")
 
     def output_kind(self, output: Float[Tensor, "B C"]) -> Literal["softmax", "sigmoid", "probabilities"]:
@@ -252,8 +268,14 @@ def main_output(outputs: Any, leaf: str | int | None = None) -> Tensor:
     floats = [each for each in tensors if each.is_floating_point() and each.ndim > 0]
     if leaf is not None or not floats:
         keys = list(outputs) if isinstance(outputs, Mapping) else f"{len(tensors)} tensors"
-        raise TargetError(f"the network's output has no tensor {leaf!r}; it is a {type(outputs).__name__} of {keys}")
+        raise TargetError(
+            f"the network's output has no tensor {leaf!r}; it is a {type(outputs).__name__} of {keys}"
+        )
     return floats[0]
+
+
+def _first_name(name: str) -> str:
+    return name.split(",")[0].strip()
 
 
 def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

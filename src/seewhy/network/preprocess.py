@@ -70,7 +70,7 @@ class Frame:
         return (rows[:, None] & columns[None, :]).to(device)
 
     def box_to_original(
-        self, x0: float, y0: float, x1: float, y1: float
+        self, x0: float | int, y0: float | int, x1: float | int, y1: float | int
     ) -> tuple[float, float, float, float]:
         """Bring a box from pixels of the input to pixels of the original, clipped to the picture."""
         top, left, _, _ = self.crop

@@ -62,9 +62,7 @@ class Head:
     replays: int = 0
     forwards: int = 0
 
-    def __call__(
-        self, activation: Float[Tensor, "*shape"], rows: Int[Tensor, " M"] | None = None
-    ) -> Any:
+    def __call__(self, activation: Float[Tensor, "*shape"], rows: Int[Tensor, " M"] | None = None) -> Any:
         """The outputs for M other activations. Call it inside `preserved`.
 
         Args:
@@ -123,9 +121,7 @@ def record(module: nn.Module, arguments: Arguments, plan: Plan) -> Head:
 
     with torch.no_grad(), _watched(module, {name for name, _ in [*plan.skipped, (plan.call.name, 0)]}, keep):
         outputs = arguments.call(module)
-    return Head(
-        module, plan, arguments, activations[0], outputs, kept, forwards=arguments.batch
-    )
+    return Head(module, plan, arguments, activations[0], outputs, kept, forwards=arguments.batch)
 
 
 def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) -> Plan:
@@ -171,9 +167,7 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
 def _skipped(survey: Survey, call: Call) -> dict[tuple[str, int], tuple[BatchAxis | None, ...]]:
     """The outermost calls that ended before the layer's call did, and are not part of it."""
     before = [
-        each
-        for each in survey.calls
-        if each.finished < call.finished and not (each.started > call.started)
+        each for each in survey.calls if each.finished < call.finished and not (each.started > call.started)
     ]
     outermost = []
     for each in sorted(before, key=lambda other: other.started):

@@ -90,6 +90,7 @@ def import_torchvision() -> ModuleType:
 
 
 def load_torchvision(request: Request) -> Loaded:
+    """A torchvision network; NAME.WEIGHTS chooses among its trained weights."""
     import_torchvision()
     from torchvision import models
 
@@ -153,6 +154,7 @@ def _torch_hub_file(url: str, spec: str, offline: bool) -> Path:
 
 
 def load_timm(request: Request) -> Loaded:
+    """A timm network; weights that are on this machine are read without asking any server."""
     timm = _import_timm()
     spec, remote = f"timm:{request.name}", ":" in request.name
     if remote and request.offline and not request.name.startswith("local-dir:"):
@@ -188,8 +190,9 @@ def load_timm(request: Request) -> Loaded:
 def _import_timm() -> Any:
     import_torchvision()
     try:
+        timm = importlib.import_module("timm")
         importlib.import_module("timm.data")
-        return importlib.import_module("timm")
+        return timm
     except ModuleNotFoundError as error:
         if error.name != "timm":
             raise
@@ -231,6 +234,7 @@ def _cached(repository: str, names: Iterable[str]) -> Path | None:
 
 
 def load_hf(request: Request) -> Loaded:
+    """A transformers image classifier, from the hub or from a folder that `save_pretrained` wrote."""
     with contextlib.suppress(MissingExtraError):
         import_torchvision()  # transformers imports it where it is installed
     try:
@@ -302,6 +306,7 @@ def _hf_preprocess(name: str, where: Mapping[str, Any]) -> tuple[Preprocess | No
 
 
 def load_python(request: Request) -> Loaded | Network:
+    """What a factory in an importable module gives; classes= is passed on as `num_classes` if it takes it."""
     where, _, attribute = request.name.partition(":")
     spec = f"py:{request.name}"
     if not where or not attribute:

@@ -283,9 +283,7 @@ def _with_batch_axes(one: list[_Entry], two: list[_Entry]) -> list[Call]:
             for leaf, shape in enumerate(shapes):
                 other = two[place].tensors[leaf]
                 assert isinstance(other, tuple)
-                axes[leaf] = _batch_axis(
-                    shape, other, entry.signatures[leaf], two[place].signatures[leaf]
-                )
+                axes[leaf] = _batch_axis(shape, other, entry.signatures[leaf], two[place].signatures[leaf])
         kind, pools = type(entry.module).__name__, isinstance(entry.module, _POOLING)
         calls.append(
             Call(
@@ -303,7 +301,12 @@ def _with_layouts(calls: list[Call], entries: list[_Entry], finder: LayoutFinder
     for place, (call, entry) in enumerate(zip(calls, entries, strict=True)):
         leaf, layout = 0, None
         for candidate, (shape, axis) in enumerate(zip(call.shapes, call.axes, strict=True)):
-            if axis is not None and axis.fold == 1 and axis.axis is not None and _is_float(entry.tensors[candidate]):
+            if (
+                axis is not None
+                and axis.fold == 1
+                and axis.axis is not None
+                and _is_float(entry.tensors[candidate])
+            ):
                 layout = finder.find(entry.module, shape, axis.axis)
             if layout is not None:
                 leaf = candidate
@@ -324,13 +327,11 @@ def _with_gradients(calls: list[Call], entries: list[_Entry], total: Tensor) -> 
 
     A map that a later operation overwrote in place is judged by what became of it.
     """
-    wanted = [
-        place
-        for place, call in enumerate(calls)
-        if call.layout is not None and call.source == place
-    ]
+    wanted = [place for place, call in enumerate(calls) if call.layout is not None and call.source == place]
     tensors = [entries[place].tensors[calls[place].leaf] for place in wanted]
-    reached = [(p, t) for p, t in zip(wanted, tensors, strict=True) if isinstance(t, Tensor) and t.requires_grad]
+    reached = [
+        (p, t) for p, t in zip(wanted, tensors, strict=True) if isinstance(t, Tensor) and t.requires_grad
+    ]
     if not total.requires_grad or not reached:
         return calls
     gradients = torch.autograd.grad(total, [tensor for _, tensor in reached], allow_unused=True)
@@ -343,9 +344,7 @@ def _with_gradients(calls: list[Call], entries: list[_Entry], total: Tensor) -> 
             continue
         strength = layout.maps(gradient)[0].abs()
         channels = int((strength.amax((-2, -1)) > 0).sum())
-        done[place] = replace(
-            calls[place], positions="used" if channels else "ignored", channels=channels
-        )
+        done[place] = replace(calls[place], positions="used" if channels else "ignored", channels=channels)
     return [
         replace(call, positions=done[call.source].positions, channels=done[call.source].channels)
         for call in done
@@ -367,4 +366,3 @@ def _input_dependence(
             if any(a is not None and b is not None and not torch.equal(a, b) for a, b in pairs):
                 found.setdefault(place, []).append(key)
     return found
-

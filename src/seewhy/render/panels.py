@@ -98,7 +98,7 @@ def row(explanations: Sequence[Explanation], index: int, signed: bool = False, *
         for each, name in zip(explanations, column_names(explanations), strict=True)
         for panel in panels(each, index, signed, name)
     ]
-    predictions = tuple(Prediction(label, p) for label, p in first.predictions[index])
+    predictions = tuple(Prediction(each.label, each.probability) for each in first.predictions[index])
     return Row(str(path), picture(first, index), predictions, tuple(found), **facts)  # type: ignore[arg-type]
 
 
@@ -143,19 +143,22 @@ def provenance(explanation: Explanation, index: int, panel: Panel) -> dict[str, 
     }
 
 
-def save_panels(explanation: Explanation, folder: Path, start: int = 0) -> list[Path]:
+def save_panels(
+    explanation: Explanation, folder: Path, start: int = 0, signed: bool = False
+) -> list[Path]:
     """Write one PNG per picture, target and layer.
 
     Args:
         explanation: what to draw.
         folder: where.
         start: number of the first picture in the file names.
+        signed: show evidence against as well.
     """
     written = []
     for index in range(len(explanation)):
         shown = picture(explanation, index)
         stem = Path(explanation.images.paths[index]).stem if explanation.images is not None else "picture"
-        for panel in panels(explanation, index):
+        for panel in panels(explanation, index, signed):
             parts = [f"{start + index:05d}", stem, panel.method, panel.target, panel.layer]
             path = folder / ("--".join(map(_safe, parts)) + ".png")
             save_png(figure(shown, panel), path, provenance(explanation, index, panel))

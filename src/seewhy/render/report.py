@@ -89,6 +89,7 @@ class Report:
         self._failures: list[tuple[str, str]] = []
         self._notes: list[str] = []
         self._verdicts: list[bool] = []
+        self._unshown = 0
 
     def add(self, row: Row) -> None:
         """Render a picture's row at once.
@@ -99,6 +100,12 @@ class Report:
         self._rows.append(_table_row(row, self.methods))
         if row.correct is not None:
             self._verdicts.append(row.correct)
+
+    def count(self, correct: bool | None = None) -> None:
+        """Count a picture that was explained but is not shown, and whether its prediction was right."""
+        self._unshown += 1
+        if correct is not None:
+            self._verdicts.append(correct)
 
     def fail(self, name: str, reason: str) -> None:
         """List a picture that could not be explained."""
@@ -143,7 +150,7 @@ class Report:
 
     def _header(self) -> str:
         """Title, counts, facts, methods, notes."""
-        explained, failed = len(self._rows), len(self._failures)
+        explained, failed = len(self._rows) + self._unshown, len(self._failures)
         counts = f"<strong>{explained + failed}</strong> asked = {explained} explained + {failed} failed"
         if self._verdicts:
             right, labelled = sum(self._verdicts), len(self._verdicts)
@@ -152,7 +159,9 @@ class Report:
         listed = "; ".join(f"{escape(method.title)} ({escape(method.paper)})" for method in self.methods)
         facts.append(("Methods", listed or "none"))
         pairs = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>\n" for name, value in facts)
-        remarks = "".join(f"<li>{escape(note)}</li>" for note in self._notes)
+        hidden = f"The first {len(self._rows)} of {explained} explained pictures are shown."
+        notes = [*self._notes, *([hidden] if self._unshown else [])]
+        remarks = "".join(f"<li>{escape(note)}</li>" for note in notes)
         return (
             f'<header>\n<h1>{escape(self.title)}</h1>\n<p class="lead">{counts}</p>\n'
             f'<dl class="facts">\n{pairs}</dl>\n'

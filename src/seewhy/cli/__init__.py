@@ -1,0 +1,55 @@
+"""The command line: one file per command, thin. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError, Parameter
+
+from seewhy import __version__
+from seewhy.errors import SeewhyError, UsageError
+
+DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = App(
+    name="seewhy",
+    help="See why a convolutional network decides what it decides.\n\n"
+    "Exit codes: 0 done, 1 failure, 2 usage, 3 finished but some pictures failed, 130 interrupted.",
+    version=__version__,
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=()),
+)
+for _name, _help in {
+    "explain": "Explain pictures: maps, predictions and one self-contained report.",
+    "layers": "List the layers of a network, and which one a map is drawn on.",
+    "methods": "List the methods: paper, needs, cost.",
+}.items():
+    # Given as text, so that a command is imported only when it is called.
+    app.command(f"seewhy.cli.{_name}:{_name}", name=_name, help=_help)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return USAGE
+    except UsageError as error:
+        print(f"seewhy: {error}", file=sys.stderr)
+        return USAGE
+    except SeewhyError as error:
+        print(f"seewhy: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("seewhy: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; that is how `seewhy … | head` ends.
+        sys.stdout = None  # type: ignore[assignment]
+        return DONE
+    return code if isinstance(code, int) else DONE

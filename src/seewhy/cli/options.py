@@ -1,0 +1,53 @@
+"""Options that several commands share: which network, and where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from seewhy.network.network import Network
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    model: Annotated[str, Parameter(name=["--model", "-m"])]
+    """Network: timm:NAME, torchvision:NAME, hf:ORG/REPO, py:package.module:factory or file:net.safetensors."""
+    weights: str | None = None
+    """"random", or a .safetensors or .pth file; the source's own pretrained weights by default."""
+    classes: Path | None = None
+    """Class names: a text file with one per line, or JSON."""
+    preprocess: Path | None = None
+    """JSON card with mean, std, input_size, crop_pct, interpolation; a card named like the weights is found."""
+    offline: bool = False
+    """Never touch a network: only files and local caches."""
+    device: str | None = None
+    """Where to run: cpu, cuda, mps; the fastest there is by default."""
+
+    def load(self) -> Network:
+        """The network on its device."""
+        from seewhy.network.load import load
+
+        network = load(
+            self.model,
+            weights=self.weights,
+            classes=self.classes,
+            preprocess=self.preprocess,
+            offline=self.offline,
+        )
+        network.module.to(self.device or _fastest())
+        return network
+
+
+def _fastest() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
