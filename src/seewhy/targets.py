@@ -76,7 +76,7 @@ class Target:
         """
         raise NotImplementedError
 
-    def part(self, start: int, stop: int, batch: int) -> Target:
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
         """The same target for some of the pictures; differs where every picture has its own.
 
         Raises:
@@ -167,7 +167,7 @@ class Logit(_PerClass):
 
     classes: ClassLike | Sequence[ClassLike] | Sequence[Sequence[ClassLike]] | Tensor
 
-    def part(self, start: int, stop: int, batch: int) -> Target:
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
         classes: Any = self.classes.tolist() if isinstance(self.classes, Tensor) else self.classes
         if isinstance(classes, ClassLike):
             return self
@@ -176,11 +176,11 @@ class Logit(_PerClass):
                 f"{len(classes)} targets for {batch} pictures; a list means one per picture, "
                 "Classes([...]) means all of them for every picture"
             )
-        return replace(self, classes=classes[start:stop])
+        return replace(self, classes=[classes[row] for row in rows])
 
     def _indices(self, output: Tensor, network: Network) -> Tensor:
         batch = len(output)
-        classes: Any = self.part(0, batch, batch).classes  # type: ignore[attr-defined]
+        classes: Any = self.pick(range(batch), batch).classes  # type: ignore[attr-defined]
         classes = classes.tolist() if isinstance(classes, Tensor) else classes
         if isinstance(classes, ClassLike):
             return torch.full((batch, 1), _index(classes, network, output.shape[1]))
@@ -306,8 +306,8 @@ class Direction(_Embedding):
 
     vector: Tensor
 
-    def part(self, start: int, stop: int, batch: int) -> Target:
-        return replace(self, vector=_part(self.vector, 2, start, stop, batch))
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
+        return replace(self, vector=_rows(self.vector, 2, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = self._read(outputs)
@@ -331,8 +331,8 @@ class Similarity(_Embedding):
     reference: Tensor
     normalize: bool = True
 
-    def part(self, start: int, stop: int, batch: int) -> Target:
-        return replace(self, reference=_part(self.reference, 2, start, stop, batch))
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
+        return replace(self, reference=_rows(self.reference, 2, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = self._read(outputs)
@@ -382,10 +382,10 @@ class Pixels(Target):
     label: ClassLike
     mask: Tensor | None = None
 
-    def part(self, start: int, stop: int, batch: int) -> Target:
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
         if self.mask is None:
             return self
-        return replace(self, mask=_part(self.mask, 3, start, stop, batch))
+        return replace(self, mask=_rows(self.mask, 3, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = main_output(outputs, self.output)
@@ -498,13 +498,13 @@ def _index(label: ClassLike, network: Network, columns: int) -> int:
     return int(label)
 
 
-def _part(tensor: Tensor, dimensions: int, start: int, stop: int, batch: int) -> Tensor:
+def _rows(tensor: Tensor, dimensions: int, rows: Sequence[int], batch: int) -> Tensor:
     """Some rows of a tensor that has one per picture; the whole of one that serves all pictures."""
     if tensor.ndim < dimensions or len(tensor) == 1:
         return tensor
     if len(tensor) != batch:
         raise TargetError(f"a target of shape {tuple(tensor.shape)} for {batch} pictures")
-    return tensor[start:stop]
+    return tensor[list(rows)]
 
 
 def _per_picture(vector: Tensor, output: Tensor, what: str) -> Tensor:

@@ -147,7 +147,7 @@ def explain_all(
 
         def run(start: int, stop: int) -> tuple[list[Explanation], Cost]:
             part = arguments if stop - start == arguments.batch else arguments.select(slice(start, stop))
-            study = Study(network, part, question.part(start, stop, arguments.batch))
+            study = Study(network, part, question.pick(range(start, stop), arguments.batch))
             return _explained(study, explainers, digest), study.cost
 
         parts = in_chunks(run, arguments.batch, chunk)

@@ -59,7 +59,7 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """The network's inputs for the pictures that could be read, in the order they were asked for.
 

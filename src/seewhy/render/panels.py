@@ -92,14 +92,14 @@ def row(explanations: Sequence[Explanation], index: int, signed: bool = False, *
         facts: `truth` and `correct` of `render.Row`.
     """
     first = explanations[0]
-    path = first.images.paths[index] if first.images is not None else f"picture {index}"
+    path = Path(first.images.paths[index]) if first.images is not None else Path(f"picture {index}")
     found = [
         panel
         for each, name in zip(explanations, column_names(explanations), strict=True)
         for panel in panels(each, index, signed, name)
     ]
     predictions = tuple(Prediction(each.label, each.probability) for each in first.predictions[index])
-    return Row(str(path), picture(first, index), predictions, tuple(found), **facts)  # type: ignore[arg-type]
+    return Row(str(Path(*path.parts[-2:])), picture(first, index), predictions, tuple(found), **facts)  # type: ignore[arg-type]
 
 
 def column_names(explanations: Sequence[Explanation]) -> list[str]:
