@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ class Cost:
 
     Attributes:
         forwards: pictures run through the whole network.
-        backwards: pictures times targets differentiated, from the target back to the earliest layer asked for.
+        backwards: pictures times targets differentiated, from the target back to the earliest layer read.
         replays: pictures run from a layer on.
         setup: forwards spent once per network, on choosing the layer and checking what the method needs.
     """
@@ -66,7 +67,7 @@ class Predicted(NamedTuple):
         probability: in [0, 1].
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     label: str
     probability: float
 
@@ -175,9 +176,8 @@ class Explanation:
         metrics.
         """
         scaled = [torch.tanh(gamma * self.heatmaps("max", site)) for site in self.maps]
-        return torch.stack(scaled).amax(0) / np.tanh(gamma)
+        return torch.stack(scaled).amax(0) / math.tanh(gamma)
 
-    @property
     def in_original(self) -> list[tuple[Float[Tensor, "T H0 W0"], Tensor]]:
         """Per picture the evidence in its own frame, and which of its pixels (H0, W0) the network saw.
 
@@ -188,7 +188,7 @@ class Explanation:
     def original(
         self, row: int, site: Site | str | None = None, signed: bool = False
     ) -> tuple[Float[Tensor, "T H0 W0"], Tensor]:
-        """One picture's evidence (or signed values) in its own frame, and the mask of what the network saw."""
+        """One picture's evidence (or signed values) in its own frame, and where the network saw it."""
         values = self.at(site)[row]
         if self.images is None:
             values = values if signed else values.clamp_min(0)
@@ -220,11 +220,11 @@ class Explanation:
             predictions=tuple(self.predictions[row] for row in rows),
             notes=tuple(self.notes[row] for row in rows),
             pixels=None if self.pixels is None else self.pixels[index.to(self.pixels.device)],
-            images=None if self.images is None else self.images.select(rows),
+            images=None if self.images is None else _selected(self.images, rows),
         )
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write `explanation.npz` (values and everything else, no pickle) and one PNG per picture, target and site.
+        """Write `explanation.npz` (values and facts, no pickle), and a PNG per picture, target and site.
 
         Returns:
             The files written.
@@ -236,19 +236,19 @@ class Explanation:
         return [self.to_npz(folder / "explanation.npz"), *save_panels(self, folder)]
 
     def to_npz(self, path: str | Path) -> Path:
-        """Write the values and what they mean to one `.npz` file, without pickling; `from_npz` reads it back."""
+        """Write the values and what they mean to one `.npz` file, without pickling; `from_npz` reads it."""
         facts = {
             **{name: getattr(self, name) for name in _FACTS},
             "sites": [asdict(site) for site in self.maps],
             "cost": asdict(self.cost),
             "paths": None if self.images is None else list(self.images.paths),
         }
-        arrays = {f"map{place}": values.cpu().numpy() for place, values in enumerate(self.maps.values())}
+        arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), "scores": self.scores.cpu().numpy()}
+        for place, values in enumerate(self.maps.values()):
+            arrays[f"map{place}"] = values.cpu().numpy()
         path = Path(path)
         with path.open("wb") as file:
-            np.savez_compressed(
-                file, allow_pickle=False, facts=np.array(json.dumps(facts)), scores=self.scores.cpu().numpy(), **arrays
-            )
+            np.savez_compressed(file, **arrays)
         return path
 
     @classmethod
@@ -258,7 +258,13 @@ class Explanation:
         Raises:
             InputError: the file holds something else.
         """
-        with np.load(path, allow_pickle=False) as file:
+        try:
+            opened = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError):
+            opened = None
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is not an explanation written by seewhy")
+        with opened as file:
             if "facts" not in file:
                 raise InputError(f"{path} is not an explanation written by seewhy")
             facts = json.loads(str(file["facts"]))
@@ -270,9 +276,7 @@ class Explanation:
         facts["size"] = tuple(facts["size"])
         facts["labels"] = tuple(map(tuple, facts["labels"]))
         facts["notes"] = tuple(map(tuple, facts["notes"]))
-        facts["predictions"] = tuple(
-            tuple(Predicted(*each) for each in row) for row in facts["predictions"]
-        )
+        facts["predictions"] = tuple(tuple(Predicted(*each) for each in row) for row in facts["predictions"])
         return cls(maps=maps, scores=scores, **facts)
 
     def _repr_html_(self) -> str:
@@ -327,6 +331,16 @@ def joined(parts: Sequence[Explanation]) -> Explanation:
         notes=tuple(row for part in parts for row in part.notes),
         cost=sum((part.cost for part in parts), Cost()),
         pixels=None if first.pixels is None else torch.cat([p.pixels for p in parts if p.pixels is not None]),
+    )
+
+
+def _selected(images: Images, rows: Sequence[int]) -> Images:
+    return replace(
+        images,
+        pixels=images.pixels[list(rows)],
+        paths=tuple(images.paths[row] for row in rows),
+        frames=tuple(images.frames[row] for row in rows),
+        failed=(),
     )
 
 

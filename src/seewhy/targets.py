@@ -6,10 +6,12 @@ asked (which class of which picture), so that masked or noisy inputs are later a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,7 +56,9 @@ class BoundTarget:
 
     def select(self, rows: Tensor) -> BoundTarget:
         """The same question for outputs whose rows belong to these pictures, in this order."""
-        return BoundTarget(self.ask, self.labels, self.rows[rows.to(self.rows.device)], self.notes, self.cacheable)
+        return BoundTarget(
+            self.ask, self.labels, self.rows[rows.to(self.rows.device)], self.notes, self.cacheable
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Target:
         return (output.amax(-1) if output.ndim > 2 else output).sum(), None
 
     @property
-    def key(self) -> object:
+    def key(self) -> tuple[Hashable, ...]:
         """What a survey of the network for this target depends on."""
         return (type(self).__name__, self.output)
 
@@ -116,7 +120,6 @@ class _PerClass(Target):
         output = self._read(outputs)
         batch, columns = output.shape
         indices = self._indices(output.detach(), network).to(output.device)
-        two_names = columns == 1 and network.classes is not None and len(network.classes) == 2
         highest = 1 if columns == 1 else columns - 1
         if bool((indices > highest).any()) or bool((indices < 0).any()):
             wrong = sorted({int(i) for i in indices.flatten() if not 0 <= int(i) <= highest})
@@ -124,7 +127,7 @@ class _PerClass(Target):
         if columns == 1:
             # One logit says yes or no: "yes" is class 1, or the only class; "no" is its negative.
             signs = torch.where(indices == 1, 1.0, -1.0)
-            names = [network.class_name(i) if two_names else ("positive" if i else "negative") for i in (0, 1)]
+            names = _yes_or_no(network)
             labels = tuple(tuple(names[int(i)] for i in row) for row in indices)
         else:
             signs = None
@@ -147,12 +150,14 @@ class _PerClass(Target):
 
     def _read(self, outputs: Any) -> Tensor:
         output = main_output(outputs, self.output)
+        if output.dtype in (torch.float16, torch.bfloat16):
+            output = output.float()
         if output.ndim == 1:
             output = output[:, None]
         if output.ndim != 2:
             raise TargetError(
-                f"{type(self).__name__} needs class scores (B, C); the network returns {tuple(output.shape)}. "
-                "Pixels(class, mask) explains a dense output, a callable explains anything"
+                f"{type(self).__name__} needs class scores (B, C); the network returns "
+                f"{tuple(output.shape)}. Pixels(class, mask) explains a dense output, a callable anything"
             )
         return output
 
@@ -213,7 +218,9 @@ class LogProbability(Probability):
         return torch.nn.functional.logsigmoid(output) if kind == "sigmoid" else output.log_softmax(1)
 
     def _single(self, output: Tensor, signs: Tensor, network: Network) -> Tensor:
-        return super()._single(output, signs, network).clamp_min(1e-12).log()
+        if network.output_kind(output.detach()) == "probabilities":
+            return super()._single(output, signs, network).clamp_min(1e-12).log()
+        return torch.nn.functional.logsigmoid(signs * output)
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,7 @@ class Top(_PerClass):
 
 @dataclass(frozen=True)
 class Predicted(Top):
-    """What the network predicts: the best class, the best label, or yes or no by the sign of a single logit."""
+    """What the network predicts: the best class, the best label, or yes or no by a single logit's sign."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +328,7 @@ class Direction(_Embedding):
 
 @dataclass(frozen=True, eq=False)
 class Similarity(_Embedding):
-    """The cosine similarity of the embedding to a reference (Grad-CAM for embedding networks uses such scores).
+    """The cosine similarity of the embedding to a reference, as Grad-CAM for embedding networks uses it.
 
     Args:
         reference: (D,) for all pictures, or (B, D).
@@ -357,17 +364,28 @@ class Regression(Target):
 
     index: int = 0
 
-    def bind(self, outputs: Any, network: Network) -> BoundTarget:
-        def read(outputs: Any) -> Tensor:
-            output = main_output(outputs, self.output)
-            output = output[:, None] if output.ndim == 1 else output.flatten(1)
-            if not 0 <= self.index < output.shape[1]:
-                raise TargetError(f"Regression({self.index}): the network returns {output.shape[1]} numbers")
-            return output[:, self.index, None]
+    def _read(self, outputs: Any) -> Tensor:
+        output = main_output(outputs, self.output)
+        output = output[:, None] if output.ndim == 1 else output.flatten(1)
+        if not 0 <= self.index < output.shape[1]:
+            raise TargetError(f"Regression({self.index}): the network returns {output.shape[1]} numbers")
+        return output
 
-        batch = len(read(outputs))
+    def bind(self, outputs: Any, network: Network) -> BoundTarget:
+        def ask(outputs: Any, rows: Tensor) -> Tensor:
+            return self._read(outputs)[:, self.index, None]
+
+        batch = len(self._read(outputs))
         label = network.class_name(self.index) if network.classes else f"output {self.index}"
-        return BoundTarget(lambda outputs, rows: read(outputs), ((label,),) * batch, torch.arange(batch))
+        return BoundTarget(ask, ((label,),) * batch, torch.arange(batch))
+
+    def survey(self, outputs: Any) -> tuple[Tensor, int | None]:
+        output = self._read(outputs).float()
+        return output[:, self.index].sum(), output.shape[1]
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        return (*super().key, self.index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -430,24 +448,45 @@ class Function(Target):
         )
 
     def survey(self, outputs: Any) -> tuple[Tensor, int | None]:
-        return self.function(outputs).float().sum(), None
+        try:
+            return self.function(outputs).float().sum(), None
+        except (IndexError, RuntimeError):
+            # Written for as many pictures as will be explained; a survey has one.
+            return super().survey(outputs)
 
     @property
-    def key(self) -> object:
-        return ("Function", getattr(self.function, "__code__", type(self.function)))
+    def key(self) -> tuple[Hashable, ...]:
+        code = getattr(self.function, "__code__", None)
+        if code is None:
+            return ("Function", _known(self.function))
+        cells = [_content(cell) for cell in self.function.__closure__ or ()]
+        defaults = self.function.__defaults__ or ()
+        owner = getattr(self.function, "__self__", None)
+        return ("Function", code, *(_known(each) for each in (*cells, *defaults, owner)))
 
 
-TargetLike = Target | ClassLike | Sequence[Any] | Tensor | Callable[[Any], Tensor] | None
+TargetLike = (
+    Target
+    | ClassLike
+    | Sequence[Any]
+    | Tensor
+    | np.integer[Any]
+    | np.ndarray
+    | Callable[[Any], Tensor]
+    | None
+)
 
 
 def as_target(target: TargetLike) -> Target:
-    """What is accepted everywhere: None (the prediction), a class, one class per picture, a Target, a callable.
+    """What is accepted everywhere: None (the prediction), a class, a list of them, a Target, a callable.
 
     Raises:
         TargetError: anything else.
     """
     if target is None:
         return Predicted()
+    if isinstance(target, np.integer | np.ndarray):
+        target = torch.as_tensor(target)
     if isinstance(target, Target):
         return target
     if isinstance(target, Tensor) and target.is_floating_point():
@@ -458,7 +497,9 @@ def as_target(target: TargetLike) -> Target:
         return Logit(target)
     if callable(target):
         return Function(target)
-    raise TargetError(f"cannot explain {target!r}: a class number or name, a list of them, a Target or a callable")
+    raise TargetError(
+        f"cannot explain {target!r}: a class number or name, a list of them, a Target or a callable"
+    )
 
 
 def parse_target(text: str, network: Network) -> Target:
@@ -469,9 +510,9 @@ def parse_target(text: str, network: Network) -> Target:
     """
     if text == "predicted":
         return Predicted()
-    if text.startswith("top") and text[3:].isdigit():
+    if text.startswith("top") and text[3:].isdecimal():
         return Top(int(text[3:]))
-    if text.isdigit():
+    if text.isdecimal():
         return Logit(int(text))
     try:
         return Logit(network.class_index(text))
@@ -487,15 +528,39 @@ def parse_target(text: str, network: Network) -> Target:
 
 
 def _parse_class(text: str, network: Network) -> int:
-    return int(text) if text.isdigit() else network.class_index(text)
+    return int(text) if text.isdecimal() else network.class_index(text)
 
 
 def _index(label: ClassLike, network: Network, columns: int) -> int:
-    if isinstance(label, str):
-        return network.class_index(label)
-    if columns == 1 and label == 0 and not (network.classes and len(network.classes) == 2):
+    index = network.class_index(label) if isinstance(label, str) else int(label)
+    if columns == 1 and index == 0 and not (network.classes and len(network.classes) == 2):
         return 1  # the only column: its logit itself
-    return int(label)
+    return index
+
+
+def _yes_or_no(network: Network) -> list[str]:
+    """What the negative and the positive side of a single logit are called."""
+    names = [network.class_name(index) for index in range(len(network.classes or ()))]
+    if len(names) == 2:
+        return names
+    return [f"not {names[0]}", names[0]] if len(names) == 1 else ["negative", "positive"]
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has no value yet
+        return None
+
+
+def _known(value: object) -> Hashable:
+    """Equal for the same value as long as it lives, without keeping it alive."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    try:
+        return weakref.ref(value, None) if isinstance(value, Hashable) else object()
+    except TypeError:
+        return object()  # not to be told again: equal to nothing
 
 
 def _rows(tensor: Tensor, dimensions: int, rows: Sequence[int], batch: int) -> Tensor:
@@ -521,4 +586,6 @@ def _saturated(output: Tensor, network: Network, batch: int) -> tuple[str, ...]:
     if network.output_kind(output.detach()) != "probabilities":
         return ()
     flat = (output.detach() > 0.999).any(1) | (output.detach() < 0.001).all(1)
-    return tuple("the network returns a saturated probability; its gradient is near zero" if f else "" for f in flat)
+    return tuple(
+        "the network returns a saturated probability; its gradient is near zero" if f else "" for f in flat
+    )

@@ -20,9 +20,7 @@ TOLERANCE = 2e-5
 
 def features(channels: int = 6) -> nn.Sequential:
     """Two convolutions; on (3, 16, 16) pictures they give non-negative maps (channels, 5, 5)."""
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, channels, 3), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, channels, 3), nn.ReLU())
 
 
 def network(head: str, channels: int = 6, classes: int = 4, seed: int = 0) -> nn.Sequential:

@@ -134,7 +134,12 @@ REFUSED = {
     "a flattened linear head": (lambda: network("flattened linear"), "features", "where activations are"),
     "fully connected layers as in VGG": (
         lambda: tail(
-            nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(54, 20), nn.ReLU(), nn.Dropout(), nn.Linear(20, 4)
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(54, 20),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(20, 4),
         ),
         "0",
         "not linear.*relu",
@@ -142,7 +147,12 @@ REFUSED = {
     "a relu before pooling": (lambda: network("pooled linear"), "features.2", "not linear.*relu"),
     "a relu after pooling": (
         lambda: tail(
-            nn.Conv2d(6, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)
+            nn.Conv2d(6, 6, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 5),
+            nn.ReLU(),
+            nn.Linear(5, 4),
         ),
         "1",
         "not linear.*relu",
@@ -158,7 +168,9 @@ REFUSED = {
         "not linear.*max pool",
     ),
     "an unequally weighted average": (
-        lambda: tail(nn.AvgPool2d(3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)),
+        lambda: tail(
+            nn.AvgPool2d(3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+        ),
         "0",
         "where activations are",
     ),
@@ -167,7 +179,11 @@ REFUSED = {
         "0",
         "not linear.*layer norm",
     ),
-    "attention between patches": (Patches, "features", "not linear.*attention|not linear.*matrix product|softmax"),
+    "attention between patches": (
+        Patches,
+        "features",
+        "not linear.*attention|not linear.*matrix product|softmax",
+    ),
     "more convolutions": (lambda: network("convolutions"), "features", "not linear.*relu"),
 }
 

@@ -46,7 +46,9 @@ def test_it_is_the_first_component_of_a_full_decomposition(channels, grid, centr
     generator = np.random.default_rng(channels)
     activation = generator.normal(size=(3, channels, *grid)).clip(0)
     # One strong common pattern, so that the first two components are far apart.
-    activation = activation + 3 * generator.normal(size=(3, channels, 1, 1)) * generator.normal(size=(3, 1, *grid))
+    activation = activation + 3 * generator.normal(size=(3, channels, 1, 1)) * generator.normal(
+        size=(3, 1, *grid)
+    )
     close(of(activation, centre), np.stack([slow_map(each, centre) for each in activation]), 1e-6)
 
 

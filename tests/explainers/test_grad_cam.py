@@ -60,7 +60,7 @@ def test_on_a_pooled_linear_head_the_sum_before_the_relu_is_the_score_without_it
     close(found.values.sum((-2, -1)), found.scores - linear(net).bias.detach(), 1e-5)
     activation, gradient, scores = pairs(net, images, 1)
     exact = GradCAM().formula(Feature(torch.from_numpy(activation), torch.from_numpy(gradient)[:, None]))
-    close(exact.sum((-3, -2, -1)), scores - float(linear(net).bias[1].double()), 1e-13)
+    close(exact.sum((-3, -2, -1)), scores - float(linear(net).bias[1].detach().double()), 1e-13)
 
 
 def test_channel_weights_are_what_finite_differences_of_the_score_say():
@@ -73,7 +73,7 @@ def test_channel_weights_are_what_finite_differences_of_the_score_say():
         for sign in (1, -1):
             moved = torch.from_numpy(activation).clone()
             moved[:, k] += sign * step
-            scores.append(float(slow.head(moved)[0, 1]))
+            scores.append(float(slow.head(moved)[0, 1].detach()))
         found.append((scores[0] - scores[1]) / (2 * step) / 25)
     weights = np.array(found)
     # The head is piecewise linear: a step this small crosses no kink here, so the quotient is exact but for
@@ -129,7 +129,9 @@ def test_channels_split_into_two_halves_of_the_head_weight_change_nothing():
 
 
 def test_one_position_is_enough():
-    net = torch.nn.Sequential(features(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 3))
+    net = torch.nn.Sequential(
+        features(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 3)
+    )
     found = GradCAM(layer="1")(net, pictures(), target=1)
     assert found.values.shape == (3, 1, 1, 1)
     close(found.values.flatten(), (found.scores - net[3].bias[1].detach()).flatten(), 1e-5)

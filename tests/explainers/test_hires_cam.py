@@ -35,7 +35,7 @@ def test_on_an_affine_head_the_map_sums_to_the_score_without_its_bias(head):
     close(found.values.sum((-2, -1)), found.scores - linear(net).bias.detach(), 1e-5)
     activation, gradient, scores = pairs(net, images, 3)
     exact = HiResCAM().formula(Feature(torch.from_numpy(activation), torch.from_numpy(gradient)[:, None]))
-    close(exact.sum((-3, -2, -1)), scores - float(linear(net).bias[3].double()), 1e-13)
+    close(exact.sum((-3, -2, -1)), scores - float(linear(net).bias[3].detach().double()), 1e-13)
 
 
 def test_on_a_relu_head_without_biases_the_map_sums_to_the_score():

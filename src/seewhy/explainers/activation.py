@@ -17,6 +17,9 @@ from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import Precision
 
+UNSTABLE = "unstable denominator"
+"""How a note begins where rounding errors are blown up by a division."""
+
 
 class ActivationMethod(Explainer):
     """A method whose map is a formula over activations (B, K, h, w) and gradients (B, T, K, h, w)."""
@@ -76,7 +79,9 @@ class ActivationMethod(Explainer):
         constant = (values.amax((-2, -1)) == values.amin((-2, -1))).all(1)
         negative = (values <= 0).flatten(1).all(1)
         found = []
-        for is_dead, is_constant, is_negative in zip(*(t.tolist() for t in (dead, constant, negative)), strict=True):
+        for is_dead, is_constant, is_negative in zip(
+            *(t.tolist() for t in (dead, constant, negative)), strict=True
+        ):
             if is_dead:
                 found.append(["dead layer: every activation is zero"])
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ from seewhy.explanation import Cost, Explanation, Explanations, joined
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import in_chunks
-from seewhy.targets import Target, TargetLike, as_target
-
+from seewhy.targets import TargetLike, as_target
 
 R = TypeVar("R")
 E = TypeVar("E", bound="Explainer")
@@ -60,7 +59,7 @@ class Explainer(BaseModel, ABC):
     name: str
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> Self:
+    def from_preset(cls: type[E], preset: str, **changes: Any) -> E:
         """The settings that reproduce a paper or a public code, with changes.
 
         Raises:
@@ -84,7 +83,12 @@ class Explainer(BaseModel, ABC):
         """The maps."""
 
     def __call__(
-        self, network: Network | nn.Module, images: Any, target: TargetLike = None, *, chunk: int | None = None
+        self,
+        network: Network | nn.Module,
+        images: Any,
+        target: TargetLike = None,
+        *,
+        chunk: int | None = None,
     ) -> Explanation:
         """Explain pictures.
 
@@ -175,7 +179,6 @@ def make(spec: str, **settings: Any) -> Explainer:
     return kind.from_preset(preset, **chosen) if preset else _validated(kind, chosen)
 
 
-
 def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
     try:
         return kind(**settings)
@@ -211,7 +214,9 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
             digest=digest,
             size=study.arguments.size,
             cost=found.cost + asking + finding,
-            notes=tuple(tuple(filter(None, (*own, shared))) for own, shared in zip(found.notes, common, strict=True)),
+            notes=tuple(
+                tuple(filter(None, (*own, shared))) for own, shared in zip(found.notes, common, strict=True)
+            ),
             reason=found.reason,
             pixels=study.arguments[study.arguments.pictures[0]].detach(),
         )
@@ -223,4 +228,3 @@ def _setup_of(step: Callable[[Study], R], study: Study) -> tuple[R, Cost]:
     """Run one step of a method, and the set-up that it was the first to need."""
     before = study.cost.setup
     return step(study), Cost(setup=study.cost.setup - before)
-

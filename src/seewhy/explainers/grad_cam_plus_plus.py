@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seewhy.explainers.activation import ActivationMethod
+from seewhy.explainers.activation import UNSTABLE, ActivationMethod
 from seewhy.explainers.study import Feature
 
 _SMALLEST_DENOMINATOR = 1e-3
-_UNSTABLE = "unstable denominator: activations are negative here; some weights were clamped"
+_CLAMPED = f"{UNSTABLE}: activations are negative here; some weights were clamped"
 
 
 class GradCAMPlusPlus(ActivationMethod):
@@ -37,7 +37,7 @@ class GradCAMPlusPlus(ActivationMethod):
         gradient, denominator = self._denominator(feature)
         clamped = ((gradient > 0) & (denominator < _SMALLEST_DENOMINATOR)).flatten(1).any(1).tolist()
         return [
-            [*remarks, *([_UNSTABLE] if unstable else [])]
+            [*remarks, *([_CLAMPED] if unstable else [])]
             for remarks, unstable in zip(super().remarks(feature, values), clamped, strict=True)
         ]
 

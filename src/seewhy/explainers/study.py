@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from seewhy.errors import TargetError
 from seewhy.explanation import Cost, Predicted
 from seewhy.network.inputs import Arguments
 from seewhy.network.layers import Choice, Site, attention_modules, choose, resolve
@@ -122,7 +123,7 @@ class Study:
 
     @cached_property
     def outputs(self) -> Any:
-        """The network's outputs for the pictures themselves; from the pass of the methods where there is one."""
+        """The network's outputs for the pictures themselves; from the methods' pass where there is one."""
         if not self._requests and not self._probes:
             self.cost += Cost(forwards=self.arguments.batch)
             with torch.no_grad():
@@ -133,7 +134,13 @@ class Study:
     @cached_property
     def question(self) -> BoundTarget:
         """The target, frozen on the clean pass."""
-        return self.target.bind(self.outputs, self.network)
+        bound = self.target.bind(self.outputs, self.network)
+        if len(bound.rows) != self.arguments.batch:
+            raise TargetError(
+                f"the target gives scores for {len(bound.rows)} pictures, not for "
+                f"{self.arguments.batch} of them"
+            )
+        return bound
 
     @cached_property
     def scores(self) -> Float[Tensor, "B T"]:
@@ -147,10 +154,12 @@ class Study:
         output = main_output(self.outputs, self.target.output).detach().float()
         if output.ndim != 2 or not self.names_classes:
             return ((),) * self.arguments.batch
-        best = self.network.probabilities(output).topk(min(5, output.shape[1]), dim=1)
+        # Ordered by score: probabilities tie in float32 where scores still differ.
+        best = output.topk(min(5, output.shape[1]), dim=1).indices
+        probabilities = self.network.probabilities(output).gather(1, best)
         return tuple(
             tuple(Predicted(i, self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
         )
 
     @property

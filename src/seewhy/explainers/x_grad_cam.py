@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seewhy.explainers.activation import ActivationMethod
+from seewhy.explainers.activation import UNSTABLE, ActivationMethod
 from seewhy.explainers.study import Feature
 
 _NO_ACTIVATION = 1e-12
+_CANCELLING = 100.0
 
 
 class XGradCAM(ActivationMethod):
@@ -32,3 +33,13 @@ class XGradCAM(ActivationMethod):
         products = torch.einsum("btkhw,bkhw->btk", feature.gradient, feature.activation)
         weights = products / torch.where(silent, 1.0, sums)[:, None] * ~silent[:, None]
         return torch.einsum("btk,bkhw->bthw", self.sign * weights, feature.activation)
+
+    def remarks(self, feature: Feature, values: Float[Tensor, "B T h w"]) -> list[list[str]]:
+        sums = feature.activation.sum((-2, -1)).abs()
+        sizes = feature.activation.abs().sum((-2, -1))
+        cancelling = ((sums > 0) & (sizes > _CANCELLING * sums)).any(1).tolist()
+        note = f"{UNSTABLE}: a channel's activations add up to less than a hundredth of their size"
+        return [
+            [*remarks, *([note] if unstable else [])]
+            for remarks, unstable in zip(super().remarks(feature, values), cancelling, strict=True)
+        ]

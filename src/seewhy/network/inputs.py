@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
-
-if TYPE_CHECKING:
-    from seewhy.network.images import Images
-
-Inputs = "Tensor | Images | Sequence[Any] | Mapping[str, Any]"
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,9 @@ class Arguments:
     def of(cls, inputs: Any, device: torch.device, dtype: torch.dtype) -> Arguments:
         """Sort out what the user passed: a tensor, `Images`, a tuple of inputs or a mapping of named ones.
 
+        Numbers among a mapping's keys are positions. Call it inside `preserved`, so that the copies made here
+        can take part in gradients.
+
         Raises:
             InputError: nothing among it is a float tensor (B, C, H, W), or the batches differ.
         """
@@ -44,15 +43,12 @@ class Arguments:
             inputs = inputs.pixels
         if isinstance(inputs, Tensor):
             inputs = (inputs,)
-        positional = () if isinstance(inputs, Mapping) else tuple(inputs)
-        named = dict(inputs) if isinstance(inputs, Mapping) else {}
-        keyed: dict[int | str, Any] = {**dict(enumerate(positional)), **named}
+        keyed: dict[int | str, Any] = dict(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
         pictures = tuple(key for key, value in keyed.items() if is_picture(value))
         if not pictures:
-            shapes = [tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in keyed.values()]
             raise InputError(
-                f"no input is a float tensor of shape (B, C, H, W); got {shapes}. "
-                "One picture needs a batch axis: `image[None]`"
+                f"no input is a float tensor of shape (B, C, H, W); got {_described(keyed.values())}. "
+                "One picture needs a batch axis: `image[None]`; paths are read by `Network.read`"
             )
         batches = {keyed[key].shape[0] for key in pictures}
         if len(batches) > 1 or 0 in batches:
@@ -66,9 +62,10 @@ class Arguments:
             value = value.clone() if value.is_inference() else value.detach()
             return value.to(device, dtype) if is_picture(value) else value.to(device)
 
+        positions = sorted(key for key in keyed if isinstance(key, int))
         return cls(
-            tuple(move(value) for value in positional),
-            {name: move(value) for name, value in named.items()},
+            tuple(move(keyed[position]) for position in positions),
+            {name: move(value) for name, value in keyed.items() if isinstance(name, str)},
             batches.pop(),
             pictures,
         )
@@ -84,11 +81,14 @@ class Arguments:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """Shapes and types of everything but the batch: what a survey of the network depends on."""
-        return tuple(
-            (key, tuple(value.shape[1:]), value.dtype) if isinstance(value, Tensor) else (key, type(value))
-            for key, value in [*enumerate(self.positional), *self.named.items()]
-        )
+        """Shapes, types and settings, but not the batch: what a survey of the network depends on."""
+
+        def each(value: Any) -> tuple[object, ...]:
+            if isinstance(value, Tensor):
+                return tuple(value.shape[1:]), value.dtype
+            return type(value), value if isinstance(value, bool | int | float | str) else None
+
+        return tuple((key, *each(value)) for key, value in [*enumerate(self.positional), *self.named.items()])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Arguments:
         """Apply a function to every tensor that has the batch as its first axis."""
@@ -108,8 +108,23 @@ class Arguments:
         return self.map(lambda tensor: tensor[rows])
 
     def call(self, module: nn.Module) -> Any:
-        """Run the module on these arguments."""
-        return module(*self.positional, **self.named)
+        """Run the module on copies of these arguments, as it may write to them."""
+        named = {name: _copied(value) for name, value in self.named.items()}
+        return module(*(_copied(value) for value in self.positional), **named)
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _described(values: Iterable[Any]) -> str:
+    shown = [
+        f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
+        if isinstance(value, Tensor)
+        else type(value).__name__
+        for value in islice(values, 5)
+    ]
+    return ", ".join(shown) or "nothing"
 
 
 def is_picture(value: object) -> bool:

@@ -13,6 +13,7 @@ from seewhy.errors import LayerError
 from seewhy.network.layout import Layout
 from seewhy.network.survey import Call, Survey
 
+_IN_ATTENTION = "inside attention"
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
 
 
@@ -86,6 +87,8 @@ def choose(survey: Survey, attention: Sequence[str]) -> Choice:
     good = [call for place, call in enumerate(survey.calls) if verdicts[place] == ""]
     reason = "the last feature map whose positions the target depends on"
     if not good:
+        good = [call for place, call in enumerate(survey.calls) if verdicts[place] == _IN_ATTENTION]
+    if not good:
         good = [c for c in survey.calls if c.layout is not None and not c.passes_on and c.name]
         reason = "the last feature map; no map was found whose positions the target depends on"
     good = sorted((call for call in good if _extent(call) > 1), key=lambda call: call.source)
@@ -127,8 +130,8 @@ def resolve(survey: Survey, names: Sequence[str]) -> Choice:
         maps = [call for call in found if call.layout is not None]
         if not maps:
             raise LayerError(
-                f"layer {text!r} ({found[-1].kind}) returns {_shown(found[-1].shapes)}, which has no positions "
-                f"to draw a map on; layers that have: {_examples(survey)}"
+                f"layer {text!r} ({found[-1].kind}) returns {_shown(found[-1].shapes)}, which has no "
+                f"positions to draw a map on; layers that have: {_examples(survey)}"
             )
         if any(call.axes[call.leaf] is None for call in maps):
             raise LayerError(f"layer {text!r}: which axis holds the batch could not be told")
@@ -157,12 +160,16 @@ def describe(survey: Survey, attention: Sequence[str]) -> list[Layer]:
 
 
 def attention_modules(module: nn.Module) -> list[str]:
-    """Names of the attention modules, whose queries, keys and values are not feature maps."""
-    return [
+    """Names of the attention modules, whose queries, keys and values are not feature maps.
+
+    Of nested ones the innermost, as whole transformer blocks are often called attention blocks too.
+    """
+    named = [
         name
         for name, each in module.named_modules()
         if name and (isinstance(each, nn.MultiheadAttention) or _ATTENTION.search(type(each).__name__))
     ]
+    return [name for name in named if not any(other.startswith(name + ".") for other in named)]
 
 
 def _verdict(survey: Survey, call: Call, attention: Sequence[str]) -> str:
@@ -171,8 +178,6 @@ def _verdict(survey: Survey, call: Call, attention: Sequence[str]) -> str:
         return "no positions"
     if _extent(call) == 1:
         return "one position"
-    if any(call.name == name or call.name.startswith(name + ".") for name in attention):
-        return "inside attention"
     if call.passes_on:
         return "passes its input on"
     if survey.calls[call.source].pools:
@@ -181,7 +186,10 @@ def _verdict(survey: Survey, call: Call, attention: Sequence[str]) -> str:
         return "the target does not depend on its positions"
     if _is_scores(survey, call):
         return "already class scores"
-    return "" if call.name else "the network's own output"
+    if not call.name:
+        return "the network's own output"
+    inside = any(call.name == name or call.name.startswith(name + ".") for name in attention)
+    return _IN_ATTENTION if inside else ""
 
 
 def _is_scores(survey: Survey, call: Call) -> bool:
@@ -189,7 +197,9 @@ def _is_scores(survey: Survey, call: Call) -> bool:
     assert call.layout is not None
     axis = {"BKhw": 1, "BhwK": 3, "BNK": 2, "NBK": 2}[call.layout.axes]
     channels = call.shape[axis]
-    return survey.columns is not None and channels == survey.columns > call.channels and call.channels <= 2
+    if survey.columns is None or channels != survey.columns:
+        return False
+    return channels == 1 or (call.channels < channels and call.channels <= 2)
 
 
 def _outermost(survey: Survey, call: Call) -> Call:

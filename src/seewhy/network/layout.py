@@ -39,7 +39,8 @@ class Layout:
             return output.movedim(-1, -3)
         if self.axes == "NBK":
             output = output.transpose(-3, -2)
-        return output[..., self.prefix :, :].transpose(-1, -2).unflatten(-1, self.grid)
+        tokens = output[..., self.prefix :, :].transpose(-1, -2)
+        return tokens.reshape(*tokens.shape[:-1], *self.grid)
 
     def replace(self, output: Tensor, maps: Float[Tensor, "B K h w"]) -> Tensor:
         """The output with its positions set to other maps; prefix tokens stay."""
@@ -57,7 +58,7 @@ class Layout:
 
 
 class LayoutFinder:
-    """Reads layouts off shapes, given the picture's size and the grids of the convolutions seen so far.
+    """Reads layouts off shapes, given the picture's size and the maps of the convolutions seen so far.
 
     A sequence of tokens carries no grid of its own: it is the grid of a convolution that ran before it
     (the patch embedding), or that grid halved, as in hierarchical transformers.
@@ -67,9 +68,12 @@ class LayoutFinder:
         self.size = size
         self.prefix = prefix
         self._seen: list[Grid] = []
+        self._known: dict[tuple[int, ...], Layout] = {}
 
     def find(self, module: nn.Module, shape: tuple[int, ...], batch_axis: int) -> Layout | None:
         """The layout of an output of this shape, or None where it has no two-dimensional positions."""
+        if 0 in shape:
+            return None
         if len(shape) == 4 and batch_axis == 0:
             return self._four(module, shape)
         if len(shape) == 3 and batch_axis in (0, 1):
@@ -77,14 +81,19 @@ class LayoutFinder:
         return None
 
     def _four(self, module: nn.Module, shape: tuple[int, ...]) -> Layout:
-        first, last = shape[2:4], shape[1:3]
+        first = Layout("BKhw", (shape[2], shape[3]))
+        last = Layout("BhwK", (shape[1], shape[2]))
         if isinstance(module, _CHANNELS_FIRST):
-            self._seen.append((first[0], first[1]))
-            return Layout("BKhw", (first[0], first[1]))
-        if self._stretch(last) < self._stretch(first):
-            self._seen.append((last[0], last[1]))
-            return Layout("BhwK", (last[0], last[1]))
-        return Layout("BKhw", (first[0], first[1]))
+            self._known[shape] = first
+        elif shape not in self._known:
+            # What follows a convolution mostly keeps its shape, also where the grid is not like the picture.
+            channels_last = _is_channels_last(module) or self._stretch(last.grid) < self._stretch(first.grid)
+            if not channels_last:
+                return first
+            self._known[shape] = last
+        found = self._known[shape]
+        self._seen.append(found.grid)
+        return found
 
     def _stretch(self, grid: tuple[int, ...]) -> float:
         """How far a grid's proportions are from the picture's."""
@@ -102,6 +111,11 @@ class LayoutFinder:
             if grid[0] * grid[1] == count:
                 return Layout(axes, grid)
         return None
+
+
+def _is_channels_last(module: nn.Module) -> bool:
+    """Whether the last axis is known to hold channels; subclasses of layer norm may turn the axes first."""
+    return type(module) is nn.Linear or (type(module) is nn.LayerNorm and len(module.normalized_shape) == 1)
 
 
 def _halved(grids: Iterable[Grid]) -> Iterable[Grid]:

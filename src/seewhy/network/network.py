@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from seewhy.errors import InputError, NotApplicableError, TargetError
 from seewhy.network.inputs import Arguments
-from seewhy.network.preserve import preserved
+from seewhy.network.preserve import preserved, version
+from seewhy.network.structures import tensors
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -103,9 +103,10 @@ class Network:
 
         It is kept until a parameter or buffer is written to or exchanged.
         """
+        _check_ready(self.module, self.name)
         state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        tensors = state.values()
-        fingerprint = [(id(each), each.data_ptr(), _written(each)) for each in tensors], _samples(tensors)
+        values = state.values()
+        fingerprint = [(id(each), each.data_ptr(), version(each)) for each in values], _samples(values)
         kept = _digests.get(self.module)
         if kept is not None and kept[0] == fingerprint:
             return kept[1]
@@ -113,27 +114,27 @@ class Network:
         for name, tensor in state.items():
             data = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {tuple(data.shape)} {data.dtype}".encode())
-            digest.update(
-                data.view(torch.uint8).numpy() if data.ndim else data[None].view(torch.uint8).numpy()
-            )
+            digest.update(data.flatten().view(torch.uint8).numpy().data)
         _digests[self.module] = (fingerprint, digest.hexdigest())
         return digest.hexdigest()
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """The network's outputs in evaluation mode, without a graph; nothing about the network changes."""
-        given = inputs if inputs else named
-        with (
-            self.prepared(given[0] if len(inputs) == 1 and not named else given) as arguments,
-            torch.no_grad(),
-        ):
+        several: dict[int | str, Any] = dict([*enumerate(inputs), *named.items()])
+        given = inputs[0] if len(several) == len(inputs) == 1 else several
+        with self.prepared(given) as arguments, torch.no_grad():
             return arguments.call(self.module)
 
     @contextmanager
     def prepared(self, inputs: Any) -> Iterator[Arguments]:
-        """The arguments of a call, and a context in which the module may be run and is put back afterwards."""
-        arguments = Arguments.of(inputs, self.device, self.dtype)
+        """The arguments of a call, and a context in which the module may be run and is put back after it.
+
+        Raises:
+            NotApplicableError: the network is not ready to run.
+        """
+        _check_ready(self.module, self.name)
         with preserved(self.module, self.device):
-            yield arguments
+            yield Arguments.of(inputs, self.device, self.dtype)
 
     def read(self, sources: Sequence[str | PathLike[str]] | str | PathLike[str]) -> Images:
         """Read pictures as the network wants them; those that cannot be read are listed, not lost.
@@ -155,7 +156,7 @@ class Network:
                 "pass Network(module, preprocess=Preprocess(...)), or tensors instead of paths"
             )
         single = isinstance(sources, str) or not isinstance(sources, Sequence)
-        return read([sources] if single else sources, self.preprocess)  # type: ignore[list-item]
+        return read(cast("Sequence[str]", [sources] if single else sources), self.preprocess)
 
     def layers(self, inputs: Any = None, target: Any = None) -> list[Layer]:
         """Every module call in order of computation, which one is chosen by default, and why.
@@ -226,7 +227,7 @@ class Network:
         if self.head != "auto":
             return self.head
         *_, last = self.module.modules()
-        if isinstance(last, nn.Sigmoid):
+        if isinstance(last, nn.Sigmoid) and bool(((output >= 0) & (output <= 1)).all()):
             return "probabilities"
         if output.shape[1] == 1:
             return "sigmoid"
@@ -256,18 +257,18 @@ def main_output(outputs: Any, leaf: str | int | None = None) -> Tensor:
     """
     if isinstance(outputs, Tensor) and leaf is None:
         return outputs
-    tensors = [each for each in tree_leaves(outputs) if isinstance(each, Tensor)]
+    found = tensors(outputs)
     if isinstance(leaf, int):
-        if not -len(tensors) <= leaf < len(tensors):
-            raise TargetError(f"the network returns {len(tensors)} tensors; there is no output {leaf}")
-        return tensors[leaf]
+        if not -len(found) <= leaf < len(found):
+            raise TargetError(f"the network returns {len(found)} tensors; there is no output {leaf}")
+        return found[leaf]
     for name in [leaf] if leaf is not None else ["logits", "out"]:
         named = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
         if isinstance(named, Tensor):
             return named
-    floats = [each for each in tensors if each.is_floating_point() and each.ndim > 0]
+    floats = [each for each in found if each.is_floating_point() and each.ndim > 0]
     if leaf is not None or not floats:
-        keys = list(outputs) if isinstance(outputs, Mapping) else f"{len(tensors)} tensors"
+        keys = list(outputs) if isinstance(outputs, Mapping) else f"{len(found)} tensors"
         raise TargetError(
             f"the network's output has no tensor {leaf!r}; it is a {type(outputs).__name__} of {keys}"
         )
@@ -292,16 +293,28 @@ def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             return module, tuple(notes)
 
 
-def _written(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _samples(tensors: Iterable[Tensor]) -> list[float]:
+def _samples(values: Iterable[Tensor]) -> list[list[Any]]:
     """One value of each: writes through `.data` do not count as versions, but random ones show here."""
-    first = [each.detach().reshape(-1)[0].double() for each in tensors if each.numel()]
-    if len({each.device for each in first}) > 1:
-        first = [each.cpu() for each in first]
-    return torch.stack(first).tolist() if first else []
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for each in values:
+        if each.numel():
+            # A view of the last value: no kernel runs until all are joined.
+            last = each.detach()[(-1,) * each.ndim].reshape(1)
+            groups.setdefault((each.dtype, each.device), []).append(last)
+    return [torch.cat(group).tolist() for group in groups.values()]
+
+
+def _check_ready(module: nn.Module, name: str) -> None:
+    for each in (*module.parameters(), *module.buffers()):
+        if isinstance(each, nn.UninitializedParameter | nn.UninitializedBuffer):
+            raise NotApplicableError(
+                f"{name} has lazy layers whose shapes are not known yet; run it once, as in `module(images)`"
+            )
+        if each.is_inference():
+            raise NotApplicableError(
+                f"{name} was built inside torch.inference_mode(), so nothing can be differentiated through "
+                "it; build it outside"
+            )
 
 
 def _similar(name: str, classes: Sequence[str]) -> str:

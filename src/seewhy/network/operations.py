@@ -67,28 +67,41 @@ Rule = Callable[[Computation], Any]
 
 def _functions() -> dict[Any, Operation]:
     names: dict[Operation, tuple[list[Any], str]] = {
-        Operation.CONVOLUTION: ([torch, F], "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
+        Operation.CONVOLUTION: (
+            [torch, F],
+            "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+        ),
         Operation.LINEAR: ([F], "linear bilinear"),
         Operation.MATRIX_PRODUCT: (
             [torch, Tensor, F],
-            "matmul mm bmm addmm einsum __matmul__ __rmatmul__ scaled_dot_product_attention multi_head_attention_forward",
+            "matmul mm bmm addmm einsum __matmul__ __rmatmul__ scaled_dot_product_attention "
+            "multi_head_attention_forward",
         ),
         Operation.RELU: ([torch, Tensor, F], "relu relu_"),
         Operation.ACTIVATION: (
             [torch, Tensor, F],
-            "relu6 hardtanh hardtanh_ gelu silu mish elu elu_ selu celu leaky_relu leaky_relu_ prelu softplus "
-            "hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ logsigmoid clamp clamp_ clamp_min clamp_min_",
+            "relu6 hardtanh hardtanh_ gelu silu mish elu elu_ selu celu leaky_relu leaky_relu_ prelu "
+            "softplus hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ logsigmoid "
+            "clamp clamp_ clamp_min clamp_min_",
         ),
-        Operation.ADD: ([torch, Tensor], "add add_ sub sub_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__"),
-        Operation.MULTIPLY: ([torch, Tensor], "mul mul_ div div_ __mul__ __rmul__ __imul__ __truediv__ __itruediv__"),
+        Operation.ADD: (
+            [torch, Tensor],
+            "add add_ sub sub_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__",
+        ),
+        Operation.MULTIPLY: (
+            [torch, Tensor],
+            "mul mul_ div div_ __mul__ __rmul__ __imul__ __truediv__ __itruediv__",
+        ),
         Operation.CONCATENATE: ([torch], "cat concat concatenate stack hstack vstack"),
         Operation.MAX_POOL: (
             [torch, F, Tensor],
-            "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax",
+            "max_pool1d max_pool2d max_pool3d "
+            "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax",
         ),
         Operation.AVERAGE_POOL: (
             [torch, F, Tensor],
-            "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
+            "avg_pool1d avg_pool2d avg_pool3d "
+            "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
         ),
         Operation.BATCH_NORM: ([torch, F], "batch_norm instance_norm"),
         Operation.LAYER_NORM: ([torch, F], "layer_norm rms_norm normalize"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -20,7 +20,7 @@ def fast_in_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     if device_type == "cpu":
-        features = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.10
+        features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
         return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
     return False
 

@@ -25,33 +25,85 @@ def preserved(module: nn.Module, device: torch.device) -> Iterator[None]:
     made a leaf, whatever comes before it.
     """
     modules = list(module.modules())
-    parameters = list(module.parameters())
-    modes = [each.training for each in modules]
-    trainable = [each.requires_grad for each in parameters]
-    compiled = [(each, call) for each in modules if (call := each._compiled_call_impl) is not None]
-    try:
+    with (
+        _random_state(device),
+        _backends(modules, device),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        _attributes(modules),
+        _buffers(modules),
+        _frozen(list(module.parameters())),
+    ):
         for each in modules:
-            each.__dict__["training"] = False
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for each, _ in compiled:
-            each.__dict__["_compiled_call_impl"] = None
-        with (
-            _random_state(device),
-            _backends(modules, device),
-            _buffers(modules),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device.type, enabled=False),
-        ):
-            yield
+            _evaluate(each)
+        yield
+
+
+def _evaluate(module: nn.Module) -> None:
+    """Evaluation mode, uncompiled; without calling `eval`, which owners override with side effects."""
+    if isinstance(module, torch.jit.ScriptModule):
+        torch.jit.ScriptModule.train(module, False)
+        return
+    attributes = module.__dict__
+    attributes["training"] = False
+    if module._compiled_call_impl is not None:
+        attributes["_compiled_call_impl"] = None
+    if isinstance(original := module._modules.get("_orig_mod"), nn.Module):
+        attributes["forward"] = original.__call__
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    trainable = [each.requires_grad for each in parameters]
+    try:
+        for each in parameters:
+            each.requires_grad_(False)
+        yield
     finally:
-        for each, call in compiled:
-            each.__dict__["_compiled_call_impl"] = call
-        for parameter, flag in zip(parameters, trainable, strict=True):
-            parameter.requires_grad_(flag)
-        for each, mode in zip(modules, modes, strict=True):
-            each.__dict__["training"] = mode
+        for each, flag in zip(parameters, trainable, strict=True):
+            each.requires_grad_(flag)
+
+
+@contextmanager
+def _attributes(modules: list[nn.Module]) -> Iterator[None]:
+    """Whatever a forward assigns to its module, or puts into the module's tables and lists, is taken back.
+
+    Attention biases that are cached in evaluation mode, for one, must not be met by later training steps.
+    """
+    kept = [(each.__dict__, dict(each.__dict__)) for each in modules]
+    tables = [(value, _copied(value)) for _, old in kept for value in old.values() if _is_table(value)]
+    modes = [(each, each.training) for each in modules if isinstance(each, torch.jit.ScriptModule)]
+    try:
+        yield
+    finally:
+        for live, old in kept:
+            for name in live.keys() - old.keys():
+                del live[name]
+            live.update(old)
+        for table, copy in tables:
+            if _changed(table, copy):
+                table.clear()
+                table.extend(copy) if isinstance(table, list) else table.update(copy)
+        for scripted, mode in modes:
+            torch.jit.ScriptModule.train(scripted, mode)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict | list | set)
+
+
+def _copied(table: Any) -> Any:
+    return dict(table) if isinstance(table, dict) else list(table)
+
+
+def _changed(table: Any, copy: Any) -> bool:
+    """Whether a table holds other objects than before; by identity, as tensors have no truth value."""
+    if len(table) != len(copy):
+        return True
+    if isinstance(table, dict):
+        return any(table.get(key, _MISSING) is not value for key, value in copy.items())
+    return any(a is not b for a, b in zip(table, copy, strict=True))
 
 
 @contextmanager
@@ -117,23 +169,35 @@ def _backends(modules: list[nn.Module], device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _buffers(modules: list[nn.Module]) -> Iterator[None]:
-    """Buffers are the same tensors with the same contents afterwards."""
-    tables = [(each._buffers, dict(each._buffers)) for each in modules if each._buffers]
-    tensors = [buffer for _, table in tables for buffer in table.values() if buffer is not None]
-    copies = [buffer.detach().clone() for buffer in tensors]
-    versions = [_version(buffer) for buffer in tensors]
+    """Buffers have the same contents afterwards; which tensors they are is an attribute of their module."""
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    buffers = (buffer for each in modules for buffer in each._buffers.values())
+    for buffer in {id(each): each for each in buffers if each is not None}.values():
+        if buffer.layout == torch.strided and not buffer.is_meta:
+            groups.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+    copies = {key: _flat(group) for key, group in groups.items()}
     try:
         yield
     finally:
-        for live, table in tables:
-            live.clear()
-            live.update(table)
-        with torch.no_grad():
-            for buffer, copy, version in zip(tensors, copies, versions, strict=True):
-                if _version(buffer) != version:
-                    buffer.copy_(copy)
+        for key, group in groups.items():
+            # Contents, not version counters, as writes through `.data` do not count.
+            if not torch.equal(_flat(group), copies[key]):
+                _write(group, copies[key])
 
 
-def _version(tensor: Tensor) -> int:
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """All values in one tensor: one copy for the hundred small buffers of a network."""
+    return torch.cat([each.detach().flatten() for each in tensors])
+
+
+def _write(tensors: list[Tensor], values: Tensor) -> None:
+    with torch.no_grad():
+        parts = torch.split(values, [each.numel() for each in tensors])
+        for each, old in zip(tensors, parts, strict=True):
+            if not torch.equal(each.flatten(), old):
+                each.copy_(old.view(each.shape))
+
+
+def version(tensor: Tensor) -> int:
     """How often a tensor was written to; inference tensors do not count, so nothing is known of them."""
     return -1 if tensor.is_inference() else tensor._version

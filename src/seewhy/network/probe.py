@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from seewhy.errors import LayerError
 from seewhy.network.inputs import Arguments
-from seewhy.network.precision import Precision, autocast, in_chunks
+from seewhy.network.precision import Precision, autocast, in_chunks, out_of_memory
 from seewhy.network.preserve import Forward, replaced_forwards
+from seewhy.network.structures import flatten
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Probe:
 
     Attributes:
         outputs: the network's outputs, connected to the activations where gradients were asked for.
-        activations: per layer name and call index, the feature map as the layer returned it, float32.
+        activations: per layer name and call index, the feature map as the layer returned it, in float32 at
+            least.
     """
 
     outputs: Any
@@ -65,12 +66,14 @@ def probe(
             def keep(tensor: Tensor) -> Tensor:
                 nonlocal counted
                 torch.set_autocast_enabled(tensor.device.type, False)
-                activation, copy = tensor.float(), tensor.float().clone()
+                activation = tensor if tensor.dtype == torch.float64 else tensor.float()
                 if differentiate and not activation.requires_grad:
                     activation, copy = begin_graph(activation)
+                else:
+                    copy = activation.clone()
                 found[name, counted] = activation
                 counted += 1
-                return copy.to(tensor.dtype if precision == "float32" else torch.float32)
+                return copy.to(tensor.dtype) if precision == "float32" else copy
 
             return with_leaf(original(*args, **kwargs), leaf, keep)
 
@@ -90,23 +93,25 @@ def probe(
 
 def begin_graph(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """A leaf with the tensor's values, and a copy of it for the network, which may write to the copy."""
-    with torch.enable_grad():
-        leaf = tensor.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_()
         return leaf, leaf.clone()
 
 
 def with_leaf(output: Any, leaf: int, change: Callable[[Tensor], Tensor]) -> Any:
     """A module's output with one of its tensors changed, whatever structure holds it."""
-    flat, structure = tree_flatten(output)
+    if isinstance(output, Tensor):
+        return change(output)
+    flat, rebuild = flatten(output)
     places = [place for place, value in enumerate(flat) if isinstance(value, Tensor)]
     flat[places[leaf]] = change(flat[places[leaf]])
-    return tree_unflatten(flat, structure)
+    return rebuild(flat)
 
 
 def gradients(
     scores: Float[Tensor, "B T"], activations: Sequence[Tensor], keep_graph: bool = False
 ) -> list[Float[Tensor, "T *shape"]]:
-    """Gradients of every target at every activation: one backward pass for all targets where it can be batched.
+    """Gradients of every target at every activation: one backward pass for all where it can be batched.
 
     Args:
         scores: what is explained, for B pictures and T targets; pictures must not depend on each other.
@@ -130,7 +135,9 @@ def gradients(
             return [each[None] for each in found]
         try:
             return _batched(chosen, activations, retain=True)
-        except RuntimeError:
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             # An operation without a batching rule: one pass per target gives the same, more slowly.
             each = [_grad(chosen[:, t].sum(), activations, retain=True) for t in range(stop - start)]
             return [torch.stack(per) for per in zip(*each, strict=True)]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from seewhy.network.inputs import Arguments
 from seewhy.network.preserve import Forward, replaced_forwards
 from seewhy.network.probe import with_leaf
+from seewhy.network.structures import map_tensors, tensors
 from seewhy.network.survey import BatchAxis, Call, Survey
 
 _TOLERANCE = 1e-3
@@ -31,12 +31,14 @@ class Plan:
     Attributes:
         call: the layer's call whose output is given.
         skipped: the outermost calls that ended before it, with the batch axes of their outputs.
+        order: per module, which of its calls a replay still sees; those inside skipped calls are gone.
         needed: the calls whose values are read by what still runs; the others' outputs only have shapes.
         verified: whether a replay was found to give what a full forward gives.
     """
 
     call: Call
     skipped: Mapping[tuple[str, int], tuple[BatchAxis | None, ...]]
+    order: Mapping[str, tuple[int, ...]]
     needed: frozenset[tuple[str, int]]
     verified: bool
 
@@ -76,7 +78,7 @@ class Head:
             return _inject(self.module, self.arguments.select(rows), self.plan.call, activation)
         self.replays += len(rows)
         given = self.given(activation, rows)
-        return _replay(self.module, self.inputs(rows), given)
+        return _replay(self.module, self.plan, self.inputs(rows), given)
 
     def inputs(self, rows: Tensor) -> Arguments:
         """The network's inputs for these rows; only their shapes where nobody reads their values."""
@@ -101,7 +103,7 @@ class Head:
             assert axis is not None
             return axis.expand(tensor, rows) if key in self.plan.needed else _shell(tensor, axis, rows)
 
-        return _map(self.recorded[key], each)
+        return map_tensors(each, self.recorded[key])
 
 
 def record(module: nn.Module, arguments: Arguments, plan: Plan) -> Head:
@@ -111,12 +113,11 @@ def record(module: nn.Module, arguments: Arguments, plan: Plan) -> Head:
 
     def keep(key: tuple[str, int], output: Any) -> Any:
         if key == (plan.call.name, plan.call.index):
-            leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-            activations.append(leaves[plan.call.leaf].detach().clone())
-            kept[key] = output
+            kept[key] = map_tensors(lambda leaf: leaf.detach().clone(), output)
+            activations.append(tensors(kept[key])[plan.call.leaf])
         elif key in plan.skipped:
             copied = key in plan.needed
-            kept[key] = _map(output, lambda leaf: leaf.detach().clone() if copied else _empty(leaf))
+            kept[key] = map_tensors(lambda leaf: leaf.detach().clone() if copied else _empty(leaf), output)
         return output
 
     with torch.no_grad(), _watched(module, {name for name, _ in [*plan.skipped, (plan.call.name, 0)]}, keep):
@@ -136,11 +137,13 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
         survey: what the network computes.
         call: the layer's call.
     """
-    skipped = _skipped(survey, call)
+    outermost = _outermost_before(survey, call)
+    skipped = {(each.name, each.index): each.axes for each in outermost}
     learned = all(axis is not None for axes in [*skipped.values(), call.axes] for axis in axes)
     layer = (call.name, call.index)
     everything = frozenset([*skipped, layer, _INPUTS])
-    plan = Plan(call, skipped if learned else {}, everything, verified=False)
+    order = _order(survey, [*outermost, call])
+    plan = Plan(call, skipped if learned else {}, order if learned else {}, everything, verified=False)
     if not learned:
         return plan
     head = record(module, pair, replace(plan, verified=True))
@@ -156,7 +159,7 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
         with _Readers() as readers:
             inputs, given = head.inputs(rows), head.given(activation.clone(), rows)
             readers.watch({**given, _INPUTS: (inputs.positional, inputs.named)})
-            got = _replay(module, inputs, given)
+            got = _replay(module, plan, inputs, given)
         if not _same(expected, got):
             return plan
         verified = replace(plan, needed=frozenset([*readers.read, layer]), verified=True)
@@ -164,33 +167,48 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
     return verified if _same(expected, lean) else replace(verified, needed=everything)
 
 
-def _skipped(survey: Survey, call: Call) -> dict[tuple[str, int], tuple[BatchAxis | None, ...]]:
+def _outermost_before(survey: Survey, call: Call) -> list[Call]:
     """The outermost calls that ended before the layer's call did, and are not part of it."""
     before = [
         each for each in survey.calls if each.finished < call.finished and not (each.started > call.started)
     ]
-    outermost = []
+    outermost: list[Call] = []
     for each in sorted(before, key=lambda other: other.started):
         if not outermost or each.finished > outermost[-1].finished:
             outermost.append(each)
-    return {(each.name, each.index): each.axes for each in outermost}
+    return outermost
 
 
-def _replay(module: nn.Module, arguments: Arguments, given: Mapping[tuple[str, int], Any]) -> Any:
+def _order(survey: Survey, given: list[Call]) -> dict[str, tuple[int, ...]]:
+    """Per module among the given calls, its calls that are not inside one of them."""
+    spans = [(each.started, each.finished) for each in given]
+    order: dict[str, tuple[int, ...]] = {}
+    for name in {each.name for each in given}:
+        order[name] = tuple(
+            each.index
+            for each in survey.of(name)
+            if not any(start < each.started and each.finished < end for start, end in spans)
+        )
+    return order
+
+
+def _replay(module: nn.Module, plan: Plan, arguments: Arguments, given: Mapping[tuple[str, int], Any]) -> Any:
     """Run the network; calls whose output is given return it, everything else runs."""
     counts: Counter[str] = Counter()
     modules = dict(module.named_modules())
 
     def stand_in(name: str) -> Forward:
         def forward(original: Forward, *args: Any, **kwargs: Any) -> Any:
-            key = (name, counts[name])
+            seen, order = counts[name], plan.order[name]
             counts[name] += 1
+            key = (name, order[seen] if seen < len(order) else -1)
             return given[key] if key in given else original(*args, **kwargs)
 
         return forward
 
     with replaced_forwards({modules[name]: stand_in(name) for name in {name for name, _ in given}}):
-        return arguments.call(module)
+        # Not on copies of the arguments: most have no memory of their own, and the others are copies already.
+        return module(*arguments.positional, **arguments.named)
 
 
 def _inject(module: nn.Module, arguments: Arguments, call: Call, activation: Tensor) -> Any:
@@ -234,22 +252,17 @@ class _Readers(TorchFunctionMode):
     def watch(self, outputs: Mapping[tuple[str, int], Any]) -> None:
         """Tell whose tensors these are; they must outlive the block, as they are known by identity."""
         for key, output in outputs.items():
-            for leaf in tree_leaves(output):
-                self._owner[id(leaf)] = key
+            for tensor in tensors(output):
+                self._owner[id(tensor)] = key
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if name not in _READS_NO_VALUES:
-            owners = (self._owner.get(id(leaf)) for leaf in tree_leaves((args, kwargs or {})))
+            owners = (self._owner.get(id(tensor)) for tensor in tensors((args, kwargs or {})))
             self.read.update(owner for owner in owners if owner is not None)
         return func(*args, **(kwargs or {}))
-
-
-def _map(output: Any, change: Any) -> Any:
-    flat, structure = tree_flatten(output)
-    return tree_unflatten([change(leaf) if isinstance(leaf, Tensor) else leaf for leaf in flat], structure)
 
 
 def _empty(tensor: Tensor) -> Tensor:
@@ -266,11 +279,12 @@ def _shell(tensor: Tensor, axis: BatchAxis, rows: Tensor) -> Tensor:
 
 
 def _same(expected: Any, got: Any) -> bool:
-    """Whether two outputs agree, within what another batch size makes of float32."""
-    pairs = list(zip(tree_leaves(expected), tree_leaves(got), strict=False))
-    return len(tree_leaves(expected)) == len(tree_leaves(got)) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * float(a.abs().max()))
-        if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
-        else True
-        for a, b in pairs
+    """Whether two outputs hold tensors that agree, within what another batch size makes of float32."""
+    some, others = tensors(expected), tensors(got)
+    if len(some) != len(others) or any(a.shape != b.shape for a, b in zip(some, others, strict=True)):
+        return False
+    pairs = [(a, b) for a, b in zip(some, others, strict=True) if a.is_floating_point() and a.numel()]
+    return bool(pairs) and all(
+        float((a - b).abs().max()) <= _TOLERANCE * float(a.abs().max())
+        for a, b in pairs  # not with NaN
     )

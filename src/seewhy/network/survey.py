@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from seewhy.network.inputs import Arguments
 from seewhy.network.layout import Layout, LayoutFinder
-from seewhy.network.preserve import Forward, replaced_forwards
+from seewhy.network.preserve import Forward, replaced_forwards, version
 from seewhy.network.probe import begin_graph
+from seewhy.network.structures import map_tensors, tensors
 
 _POOLING = (
     nn.modules.pooling._MaxPoolNd,
@@ -46,7 +46,7 @@ class BatchAxis:
         if self.fold == 1:
             return tensor.index_select(self.axis, rows)
         sizes = (-1, self.fold) if self.picture_major else (self.fold, -1)
-        split = tensor.unflatten(self.axis, sizes)
+        split = tensor.reshape(*tensor.shape[: self.axis], *sizes, *tensor.shape[self.axis + 1 :])
         axis = self.axis if self.picture_major else self.axis + 1
         return split.index_select(axis, rows).flatten(self.axis, self.axis + 1)
 
@@ -189,11 +189,11 @@ def _record(
             begun += 1
             started, index = begun, calls[names[each]]
             calls[names[each]] += 1
-            before = {id(leaf): leaf._version for leaf in tree_leaves((args, kwargs)) if _is_float(leaf)}
+            before = {id(leaf): version(leaf) for leaf in tensors((args, kwargs))}
             output = original(*args, **kwargs)
             if differentiate:
-                output = tree_map(_connected, output)
-            leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+                output = map_tensors(_connected, output)
+            leaves = tensors(output)
             record.entries.append(
                 _Entry(
                     names[each],
@@ -201,9 +201,9 @@ def _record(
                     each,
                     started,
                     list(leaves) if differentiate else [tuple(leaf.shape) for leaf in leaves],
-                    [leaf._version for leaf in leaves],
+                    [version(leaf) for leaf in leaves],
                     [_signature(leaf) for leaf in leaves],
-                    bool(leaves) and before.get(id(leaves[0])) == leaves[0]._version,
+                    bool(leaves) and before.get(id(leaves[0])) == version(leaves[0]),
                 )
             )
             return output
@@ -237,9 +237,9 @@ def noisy_pair(arguments: Arguments) -> Arguments:
     return first.map(noisy)
 
 
-def _connected(leaf: Any) -> Any:
+def _connected(leaf: Tensor) -> Tensor:
     """The value itself, or a copy that begins a graph where the network ran without one."""
-    return begin_graph(leaf)[1] if _is_float(leaf) and not leaf.requires_grad else leaf
+    return begin_graph(leaf)[1] if leaf.is_floating_point() and not leaf.requires_grad else leaf
 
 
 def _is_float(leaf: object) -> bool:
@@ -297,7 +297,7 @@ def _with_batch_axes(one: list[_Entry], two: list[_Entry]) -> list[Call]:
 def _with_layouts(calls: list[Call], entries: list[_Entry], finder: LayoutFinder) -> list[Call]:
     """The calls with their feature map, its layout, and the call that first returned the same tensor."""
     sources: dict[tuple[int, int], int] = {}
-    done = []
+    done: list[Call] = []
     for place, (call, entry) in enumerate(zip(calls, entries, strict=True)):
         leaf, layout = 0, None
         for candidate, (shape, axis) in enumerate(zip(call.shapes, call.axes, strict=True)):

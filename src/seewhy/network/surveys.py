@@ -1,7 +1,8 @@
-"""Surveys and replay plans are made once per network and kind of input, and kept as long as the network lives."""
+"""Surveys and replay plans: made once per network and kind of input, kept as long as the network lives."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from seewhy.network.network import Network
     from seewhy.targets import Target
 
+_count = itertools.count()
+_numbers: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 _kept: WeakKeyDictionary[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
 _MOST = 64
 
@@ -46,7 +49,8 @@ def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -
     if plan is None:
         plan = plan_replay(network.module, noisy_pair(arguments), found, call)
         _keep(kept, key, plan)
-        return plan, 14
+        # Recorded for 2 pictures, then 4 each of the full forward, the replay, and the replay with shells.
+        return plan, 14 if plan.verified else 10 if plan.order else 0
     return plan, 0
 
 
@@ -62,12 +66,12 @@ def remember(network: Network, key: Hashable, value: Any) -> None:
 
 def weights_version(network: Network) -> int:
     """A number that changes when parameters or buffers are written to or exchanged."""
-    tensors = [*network.module.parameters(), *network.module.buffers()]
-    return hash(tuple((t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors))
+    return hash(network.digest)
 
 
-def _structure(module: nn.Module) -> int:
-    return hash(tuple(id(each) for each in module.modules()))
+def _structure(module: nn.Module) -> tuple[int, ...]:
+    """Numbers of all modules; unlike addresses, they are never given to another module later."""
+    return tuple(_numbers.setdefault(each, next(_count)) for each in module.modules())
 
 
 def _keep(kept: dict[Hashable, Any], key: Hashable, value: Any) -> None:

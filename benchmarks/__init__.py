@@ -1,0 +1,1 @@
+"""What the package is measured against: speed and numerical agreement. Run as `python -m benchmarks`."""

@@ -1,0 +1,153 @@
+"""check_explainer passes good methods and catches each kind of bad one by name."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+import seewhy
+from seewhy import registry
+from seewhy.check import check_explainer, toy_networks
+from seewhy.explainers.base import Computed
+from seewhy.explainers.grad_cam import GradCAM
+from seewhy.explainers.study import Feature, Study
+from seewhy.explanation import Cost
+
+METHODS = [entry.name for entry in registry.explainers()]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_built_in_method_keeps_the_contract_on_the_toy_networks(name: str) -> None:
+    contract = check_explainer(registry.explainer(name)())
+
+    assert contract.passed, str(contract)
+
+
+def test_the_contract_has_at_least_fifteen_checks_on_each_of_three_networks() -> None:
+    contract = check_explainer(GradCAM())
+
+    for name in toy_networks():
+        kept = [check for check in contract.checks if check.network == name and check.status == "passed"]
+        assert len(kept) >= 15
+
+
+def test_a_method_that_does_not_apply_is_inconclusive_not_passed() -> None:
+    contract = check_explainer(seewhy.CAM(), toy_networks()["flattened with dropout"], torch.rand(3, 3, 24, 24))
+
+    assert [check.status for check in contract.checks] == ["inconclusive"]
+    assert not contract.passed
+    assert "not linear" in contract.checks[0].detail
+
+
+class _Spoiled(GradCAM):
+    """Grad-CAM with something wrong."""
+
+    name: Literal["grad-cam"] = "grad-cam"
+
+    def compute(self, study: Study) -> Computed:
+        found = super().compute(study)
+        return Computed({s: self.spoil(v, study) for s, v in found.maps.items()}, found.notes, found.reason, found.cost)
+
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values
+
+
+class _ScaledByBatch(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values / values.abs().max()
+
+
+class _DependsOnOrder(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values * torch.arange(1, len(values) + 1)[:, None, None, None]
+
+
+class _Random(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values * torch.rand(())
+
+
+class _WritesWeights(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        with torch.no_grad():
+            next(study.network.module.parameters()).mul_(1.0001)
+        return values
+
+
+class _LeavesGradients(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        for parameter in study.network.module.parameters():
+            parameter.grad = torch.ones_like(parameter) * 2
+        return values
+
+
+class _LeavesHooks(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        study.network.module.register_forward_hook(lambda module, inputs, output: None)
+        return values
+
+
+class _Float64(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values.double()
+
+
+class _DividesByMaximum(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values / values.abs().amax((-2, -1), keepdim=True)
+
+
+class _IgnoresWeights(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        rows = torch.linspace(0, 1, values.shape[-2])
+        return rows[:, None].expand(values.shape).contiguous()
+
+
+class _UnderstatesItsCost(GradCAM):
+    def plan(self, batch: int, targets: int, network: seewhy.Network) -> Cost:
+        return Cost(forwards=batch)
+
+
+class _MixesTargets(GradCAM):
+    def formula(self, feature: Feature) -> Tensor:
+        values = super().formula(feature)
+        return values + values.mean(1, keepdim=True)
+
+
+class _ChangesRandomState(_Spoiled):
+    def __call__(self, *args: object, **kwargs: object) -> seewhy.Explanation:
+        torch.rand(1)
+        return super().__call__(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("bad", "caught"),
+    [
+        (_ScaledByBatch, "a batch gives what its pictures give"),
+        (_ScaledByBatch, "the chunk size changes nothing"),
+        (_DependsOnOrder, "the order of the pictures changes nothing"),
+        (_Random, "the same call gives the same map"),
+        (_MixesTargets, "several targets give what single ones give"),
+        (_WritesWeights, "parameters and buffers are as they were"),
+        (_LeavesGradients, "gradients and their flags are as they were"),
+        (_LeavesHooks, "hooks and attributes are as they were"),
+        (_ChangesRandomState, "random states are as they were"),
+        (_Float64, "maps are float32, detached, on the network's device"),
+        (_DividesByMaximum, "a dead layer gives a zero map and says so"),
+        (_IgnoresWeights, "other weights give another map"),
+        (_UnderstatesItsCost, "the counted cost is within the declared cost"),
+    ],
+)
+def test_a_bad_method_is_caught_by_name(bad: Callable[[], GradCAM], caught: str) -> None:
+    contract = check_explainer(bad(), toy_networks()["plain"], torch.randn(3, 3, 24, 24))
+
+    assert caught in [check.name for check in contract.failed], str(contract)
+
+
+def test_the_outcome_reads_as_a_table() -> None:
+    text = str(check_explainer(_Random(), toy_networks()["plain"], torch.randn(3, 3, 24, 24)))
+
+    assert "failed       Sequential: the same call gives the same map" in text
+    assert text.splitlines()[-1].endswith("inconclusive")
