@@ -199,11 +199,11 @@ def before_in_place(subject: Subject) -> Subject:
 def cubes(pair: Pair) -> Array:
     """What torchcam's Grad-CAM++ computes: each channel weighted by the sum of ReLU(g)^3, no alpha."""
     weights = (pair.gradient.clip(0) ** 3).sum((2, 3))
-    return np.einsum("bk,bkhw->bhw", weights, pair.activation)
+    return np.asarray(np.einsum("bk,bkhw->bhw", weights, pair.activation))
 
 
 def sign_changes(pair: Pair) -> tuple[int, int]:
-    """In how many pictures EigenCAM's sign changes when the feature maps are turned upside down: ours, theirs."""
+    """Pictures in which EigenCAM's sign changes when the maps are turned upside down: ours, theirs."""
     upright = pair.activation.astype(np.float32)
     turned = upright[:, :, ::-1].copy()
 
@@ -291,50 +291,52 @@ def text(found: Report) -> str:
     )
     return f"""# Agreement with the public packages
 
-Every method is compared with the packages that have it: {", ".join(map(peers.titled, peers.ALL))}. Same network,
-same layer, same {PICTURES} photographs, the predicted class of each. Maps are rectified, upsampled to the input's
-size and stretched to [0, 1]; the figures are the largest difference over all pictures and pixels. Agreement means at
-most {TOLERANCE:.0e}. The oracle is a third computation: the paper's equation in float64 on a float64 copy of the
-network, by plain autograd and numpy (`benchmarks/oracle.py`). It says who is right where two packages differ.
+Every method is compared with the packages that have it: {", ".join(map(peers.titled, peers.ALL))}.
+Same network, same layer, same {PICTURES} photographs, the predicted class of each. Maps are rectified, upsampled
+to the input's size and stretched to [0, 1]; the figures are the largest difference over all pictures and
+pixels. Agreement means at most {TOLERANCE:.0e}. The oracle is a third computation: the paper's equation in float64
+on a float64 copy of the network, by plain autograd and numpy (`benchmarks/oracle.py`). It says who is right
+where two packages differ.
 
 {page.provenance("python -m benchmarks.agreement --write", ["torch", "numpy", "seewhy"])}
 
 {_table(found.everywhere)}
 
-EigenCAM is our `reference` preset, which centres the channels as {peers.GRAD_CAM} does. A singular vector has no sign
-of its own; each picture is compared under the sign that fits. In {opposite} of {asked} pictures theirs is the opposite
-of ours.
+EigenCAM is our `reference` preset, which centres the channels as {peers.GRAD_CAM} does. A singular vector has
+no sign of its own, so each picture is compared under the sign that fits. In {opposite} of {asked} pictures theirs is
+the opposite of ours.
 
 ## Where the packages differ, and why
 
-**Grad-CAM++, torchcam.** The division that makes alpha is done on a copy and lost, so a channel is weighted by
-the sum of ReLU(g)³. A map computed that way is within {found.from_cubes:.1e} of theirs. Ours is the paper's equation.
+**Grad-CAM++, torchcam.** The division that makes alpha is done on a copy and lost, so a channel is weighted
+by the sum of ReLU(g)³. On {found.in_place[0].network} a map computed that way is within {found.from_cubes:.1e} of theirs. Ours is
+the paper's equation.
 
-**Grad-CAM++, {peers.GRAD_CAM}.** 1e-6 is added to the denominator 2 g² + g³ S. At a layer that is pooled over
-many positions gradients are around 1e-3 and smaller, g² is then no larger than that constant, and alpha shrinks with
-g² instead of tending to one half. We divide g² out first, and need no constant.
+**Grad-CAM++, {peers.GRAD_CAM}.** 1e-6 is added to the denominator 2 g² + g³ S. At a layer that is pooled
+over many positions gradients are around 1e-3 and smaller; g² is then no larger than that constant, and alpha
+shrinks with g² instead of tending to one half. We divide by g² first, and need no constant.
 
-**XGrad-CAM.** Both packages add a constant (1e-7, 1e-8) to the sum of a channel's activations. It matters where
-activations are small. Below, the layer's activations are multiplied by a power of two and divided by it right after,
-which changes neither the scores nor the map of the equation.
+**XGrad-CAM.** Both packages add a constant (1e-7, 1e-8) to the sum of a channel's activations. It matters
+where activations are small. Below, the layer's activations are multiplied by a power of two and divided by it
+right after, which changes neither the scores nor the map of the equation.
 
 {_table(found.small)}
 
-**A layer whose output is overwritten.** The output of MobileNetV2's last batch norm is overwritten by the in-place
-ReLU6 after it. captum keeps a copy, as we do. {peers.GRAD_CAM} multiplies the gradient before the ReLU6 by the
-activation after it; torchcam takes both after it, which is another layer's map.
+**A layer whose output is overwritten.** The output of MobileNetV2's last batch norm is overwritten by the
+in-place ReLU6 after it. captum keeps a copy, as we do. {peers.GRAD_CAM} multiplies the gradient before the
+ReLU6 by the activation after it; torchcam takes both after it, which is another layer's map.
 
 {_table(found.in_place)}
 
-**EigenCAM's sign.** {peers.GRAD_CAM} takes the sign that the decomposition happens to return. Ours follows a rule: the
-map agrees with the sum of the channels. The same feature maps turned upside down should give the same map upside down;
-the table counts the pictures in which the sign changed instead.
+**EigenCAM's sign.** {peers.GRAD_CAM} takes the sign that the decomposition happens to return. Ours follows a
+rule: the map agrees with the sum of the channels. The same feature maps turned upside down should give the
+same map upside down; the table counts the pictures in which the sign changed instead.
 
 {signs}
 
-**Normalisation.** {peers.GRAD_CAM} always stretches each map to [0, 1] on the layer's grid, so a map that is positive
-everywhere loses its lowest value, and several layers are averaged after each was stretched. Our values are the
-equation's own; `heatmaps("minmax")` gives the stretched map that is compared here.
+**Normalisation.** {peers.GRAD_CAM} always stretches each map to [0, 1] on the layer's grid, so a map that is
+positive everywhere loses its lowest value, and several layers are averaged after each was stretched. Our values
+are the equation's own; `heatmaps("minmax")` gives the stretched map that is compared here.
 """
 
 

@@ -1,4 +1,4 @@
-"""The methods' equations once more: float64, numpy, plain autograd on a copy. Slow, and nothing of ours in it."""
+"""The methods' equations once more: float64, numpy, plain autograd on a copy; nothing of ours takes part."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pair(module: nn.Module, images: Tensor, layer: str, classes: Sequence[int]) 
 
 
 def grad_cam(of: Pair) -> Array:
-    return np.einsum("bk,bkhw->bhw", of.gradient.mean((2, 3)), of.activation)
+    return np.asarray(np.einsum("bk,bkhw->bhw", of.gradient.mean((2, 3)), of.activation))
 
 
 def grad_cam_plus_plus(of: Pair) -> Array:
@@ -55,14 +55,14 @@ def grad_cam_plus_plus(of: Pair) -> Array:
     denominator = 2 * squared + of.activation.sum((2, 3), keepdims=True) * cubed
     alpha = np.divide(squared, denominator, out=np.zeros_like(squared), where=squared > 0)
     weights = (alpha * of.gradient.clip(0)).sum((2, 3))
-    return np.einsum("bk,bkhw->bhw", weights, of.activation)
+    return np.asarray(np.einsum("bk,bkhw->bhw", weights, of.activation))
 
 
 def x_grad_cam(of: Pair) -> Array:
     total = of.activation.sum((2, 3))
     product = (of.activation * of.gradient).sum((2, 3))
     weights = np.divide(product, total, out=np.zeros_like(total), where=total != 0)
-    return np.einsum("bk,bkhw->bhw", weights, of.activation)
+    return np.asarray(np.einsum("bk,bkhw->bhw", weights, of.activation))
 
 
 def hires_cam(of: Pair) -> Array:
@@ -74,7 +74,7 @@ def layer_cam(of: Pair) -> Array:
 
 
 def eigen_cam(of: Pair) -> Array:
-    """First principal component of the centred activations, by a full decomposition; its sign is left open."""
+    """First principal component of the centred activations, by a decomposition; its sign is left open."""
     found = []
     for maps in of.activation:
         rows = maps.reshape(len(maps), -1).T

@@ -84,9 +84,10 @@ class _LeavesGradients(_Spoiled):
 
 
 class _LeavesHooks(_Spoiled):
-    def spoil(self, values: Tensor, study: Study) -> Tensor:
-        study.network.module.register_forward_hook(lambda module, inputs, output: None)
-        return values
+    def __call__(self, network: seewhy.Network, *args: object, **kwargs: object) -> seewhy.Explanation:
+        found = super().__call__(network, *args, **kwargs)
+        network.module.register_forward_hook(lambda module, inputs, output: None)
+        return found
 
 
 class _Float64(_Spoiled):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from slow import close, features, linear, network, pairs, pictures, random_feature
+from torch import nn
 
 from seewhy import CAM, Classes, Contrast, GradCAM, HiResCAM, LogProbability, Probability
 from seewhy.explainers.study import Feature

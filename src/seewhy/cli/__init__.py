@@ -9,6 +9,9 @@ from cyclopts import App, CycloptsError, Parameter
 from seewhy import __version__
 from seewhy.errors import SeewhyError, UsageError
 
+# What a lone `-` becomes: cyclopts would take it for an option without a name.
+STDIN = "<stdin>"
+
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = App(
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
+    arguments = [STDIN if each == "-" else each for each in arguments]
     try:
         code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError:

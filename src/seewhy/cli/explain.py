@@ -216,8 +216,10 @@ def _explainers(specs: list[str], layers: list[str] | None) -> list[Explainer]:
 
 def _listed(images: Iterable[str]) -> Iterator[str]:
     """The patterns, with `-` replaced by the lines of stdin."""
+    from seewhy.cli import STDIN
+
     for pattern in images:
-        if pattern == "-":
+        if pattern == STDIN:
             yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
         else:
             yield pattern

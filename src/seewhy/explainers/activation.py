@@ -60,10 +60,10 @@ class ActivationMethod(Explainer):
         for site in choice.calls:
             self.check(study, site)
             feature = study.feature(site, self.uses_gradient, self.precision)
+            _check_finite(feature, study)
             # A sum over many channels; the network's own precision settings do not apply to it.
             values = torch.nan_to_num(self.formula(feature)).expand(-1, study.scores.shape[1], -1, -1)
             maps[site] = values
-            _check_finite(feature, study)
             for row, remarks in enumerate(self.remarks(feature, values)):
                 notes[row].extend(remarks)
         unique = tuple(tuple(dict.fromkeys(remarks)) for remarks in notes)
