@@ -292,25 +292,25 @@ def text(found: Report) -> str:
     return f"""# Agreement with the public packages
 
 Every method is compared with the packages that have it: {", ".join(map(peers.titled, peers.ALL))}.
-Same network, same layer, same {PICTURES} photographs, the predicted class of each. Maps are rectified, upsampled
-to the input's size and stretched to [0, 1]; the figures are the largest difference over all pictures and
-pixels. Agreement means at most {TOLERANCE:.0e}. The oracle is a third computation: the paper's equation in float64
-on a float64 copy of the network, by plain autograd and numpy (`benchmarks/oracle.py`). It says who is right
-where two packages differ.
+Same network, same layer, same {PICTURES} photographs, the predicted class of each. Maps are rectified,
+upsampled to the input's size and stretched to [0, 1]; the figures are the largest difference over all
+pictures and pixels (`apart`: ours and theirs). Agreement means at most {TOLERANCE:.0e}. The oracle is a third
+computation: the paper's equation in float64 on a float64 copy of the network, by plain autograd and numpy
+(`benchmarks/oracle.py`). It says who is right where two packages differ.
 
 {page.provenance("python -m benchmarks.agreement --write", ["torch", "numpy", "seewhy"])}
 
 {_table(found.everywhere)}
 
 EigenCAM is our `reference` preset, which centres the channels as {peers.GRAD_CAM} does. A singular vector has
-no sign of its own, so each picture is compared under the sign that fits. In {opposite} of {asked} pictures theirs is
-the opposite of ours.
+no sign of its own, so each picture is compared under the sign that fits. In {opposite} of {asked} pictures
+theirs is the opposite of ours.
 
 ## Where the packages differ, and why
 
 **Grad-CAM++, torchcam.** The division that makes alpha is done on a copy and lost, so a channel is weighted
-by the sum of ReLU(g)³. On {found.in_place[0].network} a map computed that way is within {found.from_cubes:.1e} of theirs. Ours is
-the paper's equation.
+by the sum of ReLU(g)³. On MobileNetV2 a map computed that way is within {found.from_cubes:.1e} of theirs.
+Ours is the paper's equation.
 
 **Grad-CAM++, {peers.GRAD_CAM}.** 1e-6 is added to the denominator 2 g² + g³ S. At a layer that is pooled
 over many positions gradients are around 1e-3 and smaller; g² is then no larger than that constant, and alpha
@@ -335,8 +335,8 @@ same map upside down; the table counts the pictures in which the sign changed in
 {signs}
 
 **Normalisation.** {peers.GRAD_CAM} always stretches each map to [0, 1] on the layer's grid, so a map that is
-positive everywhere loses its lowest value, and several layers are averaged after each was stretched. Our values
-are the equation's own; `heatmaps("minmax")` gives the stretched map that is compared here.
+positive everywhere loses its lowest value, and several layers are averaged after each was stretched. Our
+values are the equation's own; `heatmaps("minmax")` gives the stretched map that is compared here.
 """
 
 

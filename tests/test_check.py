@@ -9,11 +9,12 @@ from torch import Tensor
 
 import seewhy
 from seewhy import registry
-from seewhy.check import check_explainer, toy_networks
+from seewhy.check import check_explainer
 from seewhy.explainers.base import Computed
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
+from seewhy.toys import toy_networks
 
 METHODS = [entry.name for entry in registry.explainers()]
 
@@ -34,7 +35,9 @@ def test_the_contract_has_at_least_fifteen_checks_on_each_of_three_networks() ->
 
 
 def test_a_method_that_does_not_apply_is_inconclusive_not_passed() -> None:
-    contract = check_explainer(seewhy.CAM(), toy_networks()["flattened with dropout"], torch.rand(3, 3, 24, 24))
+    contract = check_explainer(
+        seewhy.CAM(), toy_networks()["flattened with dropout"], torch.rand(3, 3, 24, 24)
+    )
 
     assert [check.status for check in contract.checks] == ["inconclusive"]
     assert not contract.passed
@@ -48,7 +51,9 @@ class _Spoiled(GradCAM):
 
     def compute(self, study: Study) -> Computed:
         found = super().compute(study)
-        return Computed({s: self.spoil(v, study) for s, v in found.maps.items()}, found.notes, found.reason, found.cost)
+        return Computed(
+            {s: self.spoil(v, study) for s, v in found.maps.items()}, found.notes, found.reason, found.cost
+        )
 
     def spoil(self, values: Tensor, study: Study) -> Tensor:
         return values

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from seewhy.targets import Classes as Classes
     from seewhy.targets import Contrast as Contrast
     from seewhy.targets import Direction as Direction
-    from seewhy.targets import LogProbability as LogProbability
     from seewhy.targets import Logit as Logit
+    from seewhy.targets import LogProbability as LogProbability
     from seewhy.targets import Pixels as Pixels
     from seewhy.targets import Predicted as Predicted
     from seewhy.targets import Probability as Probability

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seewhy.errors import NotApplicableError, SeewhyError
+from seewhy.errors import NotApplicableError
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
 from seewhy.explanation import Cost, Explanation
+from seewhy.leftovers import changed, disturbed, snapshot
 from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
 from seewhy.targets import TargetLike, Top, as_target
+from seewhy.toys import blobs, toy_networks
 
 Status = Literal["passed", "failed", "inconclusive"]
 
@@ -70,15 +68,17 @@ class Contract:
         return not self.failed and any(check.status == "passed" for check in self.checks)
 
     def __str__(self) -> str:
-        counts = [f"{sum(c.status == s for c in self.checks)} {s}" for s in ("passed", "failed", "inconclusive")]
+        counts = [
+            f"{sum(c.status == s for c in self.checks)} {s}" for s in ("passed", "failed", "inconclusive")
+        ]
         return "\n".join([*(str(check) for check in self.checks), ", ".join(counts)])
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """A promise was not kept."""
 
 
-class _Unclear(Exception):
+class _UnclearError(Exception):
     """Nothing could be said."""
 
 
@@ -109,74 +109,20 @@ def check_explainer(
             tuple(
                 check
                 for name, module in toy_networks().items()
-                for check in check_explainer(explainer, Network(module, name=name), _blobs(4, 3, 24, 24), target).checks
+                for check in check_explainer(
+                    explainer, Network(module, name=name), blobs(4, 3, 24, 24), target
+                ).checks
             )
         )
     network = Network.of(network)
     if images is None:
-        images = _blobs(3, *network.example_input().shape[1:])
+        images = blobs(3, *network.example_input().shape[1:])
     case = _Case(explainer, network, images, target)
     try:
         case.result  # noqa: B018 - computed here so that a refusal is told from a broken promise
     except NotApplicableError as error:
         return Contract((Check("the method applies", network.name, "inconclusive", str(error)),))
     return Contract(tuple(_checked(name, check, case) for name, check in _CHECKS.items()))
-
-
-def toy_networks() -> dict[str, nn.Module]:
-    """Three small networks that methods are checked on by default; each has its own traps."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        plain = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-            nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Linear(12, 5),
-        )  # fmt: skip
-        return {"plain": plain, "residual with a dict output": _Residual(), "flattened with dropout": _Flattened()}
-
-
-class _Residual(nn.Module):
-    """Shared and functional activations, a skip connection, an output that is not a tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 8, 3, padding=1, stride=2)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.third = nn.Conv2d(8, 8, 3, padding=1)
-        self.act = nn.ReLU(inplace=True)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.act(self.first(images))
-        maps = maps + self.act(self.second(maps))
-        maps = torch.relu(self.third(maps) + maps)
-        maps = self.act(maps * 1.0)
-        return {"features": maps, "logits": self.head(maps.mean((2, 3)))}
-
-
-class _Flattened(nn.Module):
-    """A head that is not pooled, in training mode unless told otherwise, with a buffer that counts calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 6, 5, stride=3), nn.SiLU(), nn.Conv2d(6, 6, 3), nn.SiLU())
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(10), nn.ReLU(), nn.Linear(10, 3))
-        self.register_buffer("calls", torch.zeros(()))
-        self(torch.zeros(1, 3, 24, 24))
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.calls: Tensor
-        self.calls += 1
-        output: Tensor = self.head(self.features(images))
-        return output
-
-
-def _blobs(count: int, channels: int, height: int, width: int) -> Tensor:
-    """Soft shapes: white noise averages out in deep layers, where only the border would be left to see."""
-    generator = torch.Generator().manual_seed(1)
-    coarse = torch.randn(count, channels, 6, 6, generator=generator)
-    fine = torch.randn(count, channels, height, width, generator=generator)
-    return 2 * F.interpolate(coarse, (height, width), mode="bicubic") + 0.2 * fine
 
 
 @dataclass
@@ -220,9 +166,9 @@ class _Case:
 def _checked(name: str, check: Callable[[_Case], None], case: _Case) -> Check:
     try:
         check(case)
-    except _Broken as error:
+    except _BrokenError as error:
         return Check(name, case.network.name, "failed", str(error))
-    except _Unclear as error:
+    except _UnclearError as error:
         return Check(name, case.network.name, "inconclusive", str(error))
     except Exception as error:
         return Check(name, case.network.name, "failed", f"{type(error).__name__}: {error}")
@@ -250,12 +196,12 @@ def _repeatable(case: _Case) -> None:
         again = case.of(range(case.batch))
     for site, values in case.result.maps.items():
         if not torch.equal(values, again.maps[site]):
-            raise _Broken(f"the second call differs by {(values - again.maps[site]).abs().max():.2g}")
+            raise _BrokenError(f"the second call differs by {(values - again.maps[site]).abs().max():.2g}")
 
 
 def _several_targets(case: _Case) -> None:
     if not case.result.predictions[0] or len(case.result.predictions[0]) < 2 or case.target is not None:
-        raise _Unclear("the network has no classes to choose from")
+        raise _UnclearError("the network has no classes to choose from")
     both = case.explainer(case.network, case.images, Top(2))
     for place in range(2):
         labels = [row[place].index for row in case.result.predictions]
@@ -266,10 +212,10 @@ def _several_targets(case: _Case) -> None:
 
 def _leaves(what: str) -> Callable[[_Case], None]:
     def check(case: _Case) -> None:
-        with _disturbed(case.network.module):
-            before = _snapshot(case.network.module)
+        with disturbed(case.network.module):
+            before = snapshot(case.network.module)
             case.explainer(case.network, case.images, case.target)
-            _compare(before, _snapshot(case.network.module), what)
+            _unchanged(before, snapshot(case.network.module), what)
 
     return check
 
@@ -280,30 +226,29 @@ def _put_back_after_error(case: _Case) -> None:
     modules = dict(module.named_modules())
     leaves = [name for name in names if name in modules and not list(modules[name].children())]
     if not leaves:
-        raise _Unclear("no module to fail in")
+        raise _UnclearError("no module to fail in")
 
     def fail(original: Any, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the network fails half-way")
 
-    with _disturbed(module):
-        before = _snapshot(module)
+    with disturbed(module):
+        before = snapshot(module)
         with replaced_forwards({modules[leaves[len(leaves) // 2]]: fail}):
             try:
                 case.explainer(case.network, case.images, case.target)
             except RuntimeError:
                 pass
             else:
-                raise _Broken("the network's own error did not come through")
-        for what in before:
-            _compare(before, _snapshot(module), what)
+                raise _BrokenError("the network's own error did not come through")
+        _unchanged(before, snapshot(module), *before)
 
 
 def _device_and_type(case: _Case) -> None:
     for values in case.result.maps.values():
         if values.dtype != torch.float32 or values.device != case.network.device:
-            raise _Broken(f"{values.dtype} on {values.device}")
+            raise _BrokenError(f"{values.dtype} on {values.device}")
         if values.requires_grad or values.is_inference():
-            raise _Broken("the values are still tied to a graph or to inference mode")
+            raise _BrokenError("the values are still tied to a graph or to inference mode")
 
 
 def _finite(value: float) -> Callable[[_Case], None]:
@@ -311,7 +256,7 @@ def _finite(value: float) -> Callable[[_Case], None]:
         found = case.explainer(case.network, case.filled(value), case.target)
         for values in found.maps.values():
             if not torch.isfinite(values).all():
-                raise _Broken("the map holds NaN or infinity")
+                raise _BrokenError("the map holds NaN or infinity")
 
     return check
 
@@ -324,30 +269,30 @@ def _dead(case: _Case) -> None:
     found = case.on(module)
     for values in found.maps.values():
         if not torch.isfinite(values).all() or values.any():
-            raise _Broken("the map is not zero")
+            raise _BrokenError("the map is not zero")
     if not all(found.notes):
-        raise _Broken("nothing in the notes says so")
+        raise _BrokenError("nothing in the notes says so")
 
 
 def _round_trip(case: _Case) -> None:
     kind = type(case.explainer)
     again = kind.model_validate_json(case.explainer.model_dump_json())
     if again != case.explainer or hash(again) != hash(case.explainer):
-        raise _Broken(f"{again!r} is not {case.explainer!r}")
+        raise _BrokenError(f"{again!r} is not {case.explainer!r}")
     try:
         kind.model_validate({"no_such_setting": 1})
     except ValueError:
         return
-    raise _Broken("an unknown setting was accepted")
+    raise _BrokenError("an unknown setting was accepted")
 
 
 def _cost(case: _Case) -> None:
     result = case.result
     declared = case.explainer.plan(case.batch, result.scores.shape[1], case.network)
     if not result.cost.within(declared):
-        raise _Broken(f"counted {result.cost}, declared {declared}")
+        raise _BrokenError(f"counted {result.cost}, declared {declared}")
     if result.cost.setup:
-        raise _Broken(f"a second call spent {result.cost.setup} forwards on set-up")
+        raise _BrokenError(f"a second call spent {result.cost.setup} forwards on set-up")
     first = next(layer.name for layer in case.network.layers(case.images) if "." in layer.name or layer.shape)
     module, seen = dict(case.network.module.named_modules())[first.partition("[")[0]], 0
 
@@ -356,11 +301,13 @@ def _cost(case: _Case) -> None:
         seen += 1
         return original(*args, **kwargs)
 
-    calls_per_forward = len([each for each in case.network.layers(case.images) if each.name.startswith(first)])
+    calls_per_forward = len(
+        [each for each in case.network.layers(case.images) if each.name.startswith(first)]
+    )
     with replaced_forwards({module: count}):
         cost: Cost = case.explainer(case.network, case.images, case.target).cost
     if seen > max(1, calls_per_forward) * max(1, cost.forwards):
-        raise _Broken(f"the first module ran {seen} times for {cost}")
+        raise _BrokenError(f"the first module ran {seen} times for {cost}")
 
 
 def _weights_matter(case: _Case) -> None:
@@ -382,8 +329,8 @@ def _weights_matter(case: _Case) -> None:
                 if torch.corrcoef(pair)[0, 1] < 0.99:
                     return
     if not compared:
-        raise _Unclear("the maps are constant")
-    raise _Broken("the maps of a network with random weights are the same")
+        raise _UnclearError("the maps are constant")
+    raise _BrokenError("the maps of a network with random weights are the same")
 
 
 _CHECKS: dict[str, Callable[[_Case], None]] = {
@@ -409,73 +356,20 @@ _CHECKS: dict[str, Callable[[_Case], None]] = {
 }
 
 
-@contextmanager
-def _disturbed(module: nn.Module) -> Iterator[None]:
-    """A state worth preserving: training mode, some gradients, some frozen parameters; put back afterwards."""
-    modes = [(each, each.training) for each in module.modules()]
-    parameters = list(module.parameters())
-    before = [(each.requires_grad, each.grad) for each in parameters]
-    try:
-        module.train()
-        for place, parameter in enumerate(parameters):
-            parameter.requires_grad_(place % 3 != 2)
-            parameter.grad = torch.ones_like(parameter) if place % 3 == 0 else None
-        yield
-    finally:
-        for parameter, (flag, gradient) in zip(parameters, before, strict=True):
-            parameter.requires_grad_(flag)
-            parameter.grad = gradient
-        for each, mode in modes:
-            each.training = mode
-
-
-def _snapshot(module: nn.Module) -> dict[str, Any]:
-    """Everything about a network, and around it, that a method must leave alone."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    hooks = [key for key in vars(module) if key.endswith("hooks") or key.endswith("hooks_with_kwargs")]
-    return {
-        "state": {name: (id(each), each.detach().clone()) for name, each in tensors.items()},
-        "gradients": {
-            name: (each.requires_grad, None if each.grad is None else each.grad.clone())
-            for name, each in module.named_parameters()
-        },
-        "modes": [each.training for each in module.modules()],
-        "attributes": [
-            (sorted(vars(each)), [len(vars(each)[key]) for key in hooks if vars(each).get(key) is not None])
-            for each in module.modules()
-        ],
-        "strides": {name: (each.stride(), each.dtype, each.device) for name, each in tensors.items()},
-        "random states": (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()),  # type: ignore[index, union-attr]
-        "modes of torch": (
-            torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.backends.cudnn.enabled,
-            torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_enabled("cpu"),
-        ),
-    }  # fmt: skip
-
-
-def _compare(before: dict[str, Any], after: dict[str, Any], what: str) -> None:
-    if not _equal(before[what], after[what]) or not _equal(before["modes of torch"], after["modes of torch"]):
-        raise _Broken(f"{what} changed")
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    return bool(one == other)
+def _unchanged(before: dict[str, Any], after: dict[str, Any], *what: str) -> None:
+    broken = set(changed(before, after)) & {*what, "modes of torch"}
+    if broken:
+        raise _BrokenError(f"changed: {', '.join(sorted(broken))}")
 
 
 def _same(one: Explanation, other: Explanation, what: str) -> None:
     try:
         for site, values in one.maps.items():
             _close(values, other.maps[site], what)
-    except _Broken as error:
+    except _BrokenError as error:
         unstable = [note for notes in other.notes for note in notes if note.startswith(UNSTABLE)]
         if unstable:
-            raise _Unclear(f"{error}, but the method says so itself: {unstable[0]}") from error
+            raise _UnclearError(f"{error}, but the method says so itself: {unstable[0]}") from error
         raise
 
 
@@ -483,7 +377,9 @@ def _close(one: Tensor, other: Tensor, what: str) -> None:
     difference = float((one - other).abs().max())
     bound = TOLERANCE * max(float(other.abs().max()), 1e-30)
     if difference > bound:
-        raise _Broken(f"{what}: differs by {difference:.2g}, {difference / bound * TOLERANCE:.1g} of the largest")
+        raise _BrokenError(
+            f"{what}: differs by {difference:.2g}, {difference / bound * TOLERANCE:.1g} of the largest"
+        )
 
 
 def _picked(images: Any, rows: list[int], batch: int) -> Any:

@@ -130,9 +130,7 @@ def test_channels_split_into_two_halves_of_the_head_weight_change_nothing():
 
 
 def test_one_position_is_enough():
-    net = torch.nn.Sequential(
-        features(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 3)
-    )
+    net = nn.Sequential(features(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
     found = GradCAM(layer="1")(net, pictures(), target=1)
     assert found.values.shape == (3, 1, 1, 1)
     close(found.values.flatten(), (found.scores - net[3].bias[1].detach()).flatten(), 1e-5)

@@ -54,6 +54,6 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; that is how `seewhy … | head` ends.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return DONE
     return code if isinstance(code, int) else DONE

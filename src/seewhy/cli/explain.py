@@ -5,7 +5,8 @@ from __future__ import annotations
 import json as to_json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,9 @@ def explain(
         raise UsageError("no pictures were asked for")
     network = model.load()
     if network.preprocess is None:
-        raise UsageError(f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD")
+        raise UsageError(
+            f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
+        )
     try:
         question = parse_target(target, network)
     except SeewhyError as error:
@@ -250,21 +253,14 @@ def _shown(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-class _progress:
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr where that is a terminal; silent elsewhere."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._progress.add_task("explaining", total=total)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return lambda count: self._progress.advance(self._task, count)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("explaining", total=total)
+        yield lambda count: progress.advance(task, count)

@@ -71,9 +71,7 @@ def _why_not_pooled_linear(study: Study, site: Site) -> str:
     return ""
 
 
-def _scores_of_trials(
-    study: Study, head: Head, strength: float, computed: list[str]
-) -> Float[Tensor, "6 T"]:
+def _scores_of_trials(study: Study, head: Head, strength: float, computed: list[str]) -> Float[Tensor, "6 T"]:
     """Scores of the first picture's activations A, A + D, E, E + D, A with positions exchanged, and zero.
 
     D and E are noise of the given strength. What the head computes beyond linear maps is added to `computed`.
@@ -86,7 +84,7 @@ def _scores_of_trials(
     generator = torch.Generator().manual_seed(0)
     step, other = (strength * torch.randn(here.shape, generator=generator).to(here) for _ in range(2))
     order = torch.randperm(here.shape[-1] * here.shape[-2], generator=generator).to(here.device)
-    moved = here.flatten(2)[:, :, order].unflatten(2, here.shape[-2:])
+    moved = here.flatten(2)[:, :, order].view(here.shape)
     trials = torch.cat([here, here + step, other, other + step, moved, torch.zeros_like(here)])
     rows = torch.zeros(len(trials), dtype=torch.long, device=here.device)
     activation = call.layout.replace(axis.expand(head.activation, rows), trials)

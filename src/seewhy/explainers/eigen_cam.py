@@ -44,13 +44,16 @@ class EigenCAM(ActivationMethod):
         largest = first.gather(1, first.abs().argmax(1, keepdim=True))[:, 0]
         decisive = torch.where(agreement.abs() > 1e-9 * scale, agreement, largest)
         signed = first * torch.where(decisive < 0, -1.0, 1.0)[:, None] * self.sign
-        return signed.unflatten(1, feature.activation.shape[-2:])[:, None].float()
+        return signed.view(len(signed), 1, *feature.activation.shape[-2:]).float()
 
     def remarks(self, feature: Feature, values: Float[Tensor, "B T h w"]) -> list[list[str]]:
         maps = feature.activation - self._mean(feature)
         _, ratio = _leading_component(maps.flatten(2).transpose(1, 2))
         return [
-            [*remarks, *(["no single strongest component: two are equally strong"] if r > _DEGENERATE else [])]
+            [
+                *remarks,
+                *(["no single strongest component: two are equally strong"] if r > _DEGENERATE else []),
+            ]
             for remarks, r in zip(super().remarks(feature, values), ratio.tolist(), strict=True)
         ]
 

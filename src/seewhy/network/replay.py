@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seewhy.network.inputs import Arguments
+from seewhy.network.precision import out_of_memory
 from seewhy.network.preserve import Forward, replaced_forwards
 from seewhy.network.probe import with_leaf
 from seewhy.network.structures import map_tensors, tensors
@@ -34,6 +35,7 @@ class Plan:
         order: per module, which of its calls a replay still sees; those inside skipped calls are gone.
         needed: the calls whose values are read by what still runs; the others' outputs only have shapes.
         verified: whether a replay was found to give what a full forward gives.
+        writes: whether the network writes into what the layer returned.
     """
 
     call: Call
@@ -41,6 +43,7 @@ class Plan:
     order: Mapping[str, tuple[int, ...]]
     needed: frozenset[tuple[str, int]]
     verified: bool
+    writes: bool = True
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Head:
         """
         device = self.activation.device
         rows = torch.arange(self.arguments.batch, device=device) if rows is None else rows.to(device)
+        if self.plan.writes:
+            activation = activation.clone()
         if not self.plan.verified:
             self.forwards += len(rows)
             return _inject(self.module, self.arguments.select(rows), self.plan.call, activation)
@@ -130,6 +135,7 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
 
     A perturbed activation, for more rows than there are pictures, must give what a full forward gives
     whose layer is made to return that activation; otherwise the head falls back to such full forwards.
+    Other pictures run in between, so that a network that remembers the last ones it saw is found out.
 
     Args:
         module: the network.
@@ -147,7 +153,7 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
     if not learned:
         return plan
     head = record(module, pair, replace(plan, verified=True))
-    rows = torch.tensor([0, 1, 1, 0], device=head.activation.device)
+    rows = torch.tensor([0, 1, 1, 1], device=head.activation.device)
     axis = call.axes[call.leaf]
     assert axis is not None
     activation = axis.expand(head.activation, rows)
@@ -156,15 +162,25 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
     activation = activation + noise * (activation.std() + 1e-3)
     with torch.no_grad():
         expected = _inject(module, pair.select(rows), call, activation.clone())
-        with _Readers() as readers:
-            inputs, given = head.inputs(rows), head.given(activation.clone(), rows)
-            readers.watch({**given, _INPUTS: (inputs.positional, inputs.named)})
-            got = _replay(module, plan, inputs, given)
-        if not _same(expected, got):
+        pair.map(lambda value: value.flip(0)).call(module)
+        try:
+            with _Readers() as readers:
+                inputs, handed = head.inputs(rows), activation.clone()
+                given = head.given(handed, rows)
+                readers.watch({**given, _INPUTS: (inputs.positional, inputs.named)})
+                got = _replay(module, plan, inputs, given)
+            needed = frozenset([*readers.read, layer])
+            full = replace(plan, verified=True, writes=handed._version > 0)
+            verified = replace(full, needed=needed)
+            lean = replace(head, plan=verified)(activation, rows)
+        except Exception as error:
+            # Whatever the network's own code makes of a replay, it runs whole then.
+            if out_of_memory(error):
+                raise
             return plan
-        verified = replace(plan, needed=frozenset([*readers.read, layer]), verified=True)
-        lean = replace(head, plan=verified)(activation.clone(), rows)
-    return verified if _same(expected, lean) else replace(verified, needed=everything)
+    if not _same(expected, got):
+        return plan
+    return verified if _same(expected, lean) else full
 
 
 def _outermost_before(survey: Survey, call: Call) -> list[Call]:

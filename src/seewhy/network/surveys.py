@@ -49,8 +49,8 @@ def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -
     if plan is None:
         plan = plan_replay(network.module, noisy_pair(arguments), found, call)
         _keep(kept, key, plan)
-        # Recorded for 2 pictures, then 4 each of the full forward, the replay, and the replay with shells.
-        return plan, 14 if plan.verified else 10 if plan.order else 0
+        # Two pictures recorded, two others, four in full, four replayed, and four replayed with less memory.
+        return plan, 16 if plan.order else 0
     return plan, 0
 
 

@@ -38,7 +38,9 @@ def picture(explanation: Explanation, row: int) -> Image.Image:
     return Image.fromarray(shown.permute(1, 2, 0).numpy())
 
 
-def panels(explanation: Explanation, row: int, signed: bool = False, method: str | None = None) -> list[Panel]:
+def panels(
+    explanation: Explanation, row: int, signed: bool = False, method: str | None = None
+) -> list[Panel]:
     """One panel per target and layer of a picture; with several layers, one more that combines them.
 
     Args:
@@ -62,7 +64,13 @@ def panels(explanation: Explanation, row: int, signed: bool = False, method: str
 
 
 def _per_target(
-    explanation: Explanation, row: int, maps: Tensor, seen: Tensor, layer: str, signed: bool, method: str | None
+    explanation: Explanation,
+    row: int,
+    maps: Tensor,
+    seen: Tensor,
+    layer: str,
+    signed: bool,
+    method: str | None,
 ) -> list[Panel]:
     visible = seen.cpu().numpy()
     labels = ("any target",) if explanation.class_agnostic else explanation.labels[row]
@@ -143,9 +151,7 @@ def provenance(explanation: Explanation, index: int, panel: Panel) -> dict[str, 
     }
 
 
-def save_panels(
-    explanation: Explanation, folder: Path, start: int = 0, signed: bool = False
-) -> list[Path]:
+def save_panels(explanation: Explanation, folder: Path, start: int = 0, signed: bool = False) -> list[Path]:
     """Write one PNG per picture, target and layer.
 
     Args:
@@ -177,7 +183,11 @@ def _per_picture(explanation: Explanation) -> str:
     cost = explanation.cost
     parts = [
         f"{count / batch:g} {word}{'' if count == batch else 's'}"
-        for count, word in ((cost.forwards, "forward"), (cost.backwards, "backward"), (cost.replays, "replay"))
+        for count, word in (
+            (cost.forwards, "forward"),
+            (cost.backwards, "backward"),
+            (cost.replays, "replay"),
+        )
         if count
     ]
     return ", ".join(parts)

@@ -1,0 +1,70 @@
+"""Small networks with known traps, and pictures for them, that methods are checked on."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def toy_networks() -> dict[str, nn.Module]:
+    """Three small networks that methods are checked on by default; each has its own traps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        plain = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(12, 5),
+        )  # fmt: skip
+        return {
+            "plain": plain,
+            "residual with a dict output": _Residual(),
+            "flattened with dropout": _Flattened(),
+        }
+
+
+class _Residual(nn.Module):
+    """Shared and functional activations, a skip connection, an output that is not a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1, stride=2)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.third = nn.Conv2d(8, 8, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.act(self.first(images))
+        maps = maps + self.act(self.second(maps))
+        maps = torch.relu(self.third(maps) + maps)
+        maps = self.act(maps * 1.0)
+        return {"features": maps, "logits": self.head(maps.mean((2, 3)))}
+
+
+class _Flattened(nn.Module):
+    """A head that is not pooled, in training mode unless told otherwise, with a buffer that counts calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 5, stride=3), nn.SiLU(), nn.Conv2d(6, 6, 3), nn.SiLU())
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(10), nn.ReLU(), nn.Linear(10, 3)
+        )
+        self.register_buffer("calls", torch.zeros(()))
+        self(torch.zeros(1, 3, 24, 24))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls: Tensor
+        self.calls += 1
+        output: Tensor = self.head(self.features(images))
+        return output
+
+
+def blobs(count: int, channels: int, height: int, width: int) -> Float[Tensor, "B C H W"]:
+    """Soft shapes: white noise averages out in deep layers, where only the border would be left to see."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(count, channels, 6, 6, generator=generator)
+    fine = torch.randn(count, channels, height, width, generator=generator)
+    return 2 * F.interpolate(coarse, (height, width), mode="bicubic") + 0.2 * fine
