@@ -48,7 +48,7 @@ down to the pictures. torchcam and captum, like us, differentiate to the layer o
 
 {made}
 
-Rounds during which other processes used more than 5 % of the processor are repeated, up to twice as many:
+Rounds during which other processes used more than 5 % of the processor are repeated for up to two minutes:
 
 {quiet}
 """

@@ -113,7 +113,7 @@ def methods(of: Setting, remarks: list[str]) -> Iterator[Row]:
         candidates[name] = partial(make(name), of.network, of.images, of.classes)
     candidates["five"] = lambda: explain_all(of.network, of.images, FIVE, of.classes)
     candidates["seven"] = lambda: explain_all(of.network, of.images, METHODS, of.classes)
-    times = interleaved(candidates)
+    times = interleaved(candidates, patience=120)
     remarks.append(f"methods: {times}")
     bounds = {"grad-cam": 1.10, "eigen-cam": 1.05}
     for name in METHODS:
@@ -141,7 +141,7 @@ def packages(of: Setting, remarks: list[str]) -> Iterator[Row]:
         candidates: dict[str, Callable[[], object]] = {"ours": ours}
         for peer, method in called.items():
             candidates[peer] = partial(method, images, of.classes)
-        times = interleaved(candidates, rounds=5, warm_up=1)
+        times = interleaved(candidates, rounds=5, warm_up=1, patience=60)
         remarks.append(f"packages, {'frozen' if frozen else 'as it comes'}: {times}")
         for peer, method in called.items():
             if isinstance(method, peers.Torchcam):
@@ -171,6 +171,7 @@ def targets(of: Setting, remarks: list[str]) -> Iterator[Row]:
             FORWARD: of.forward(one),
         },
         rounds=25,
+        patience=30,
     )
     remarks.append(f"targets: {times}")
     yield _at_most("grad-cam, 20 classes of one picture", "one class", times, "twenty", 1.5)

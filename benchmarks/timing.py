@@ -41,25 +41,26 @@ class Times:
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2, patience: int = 2
+    candidates: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2, patience: float = 60.0
 ) -> Times:
     """Median seconds of each candidate, run round-robin so that all meet the same machine.
 
-    Rounds during which other processes used the processor are repeated: up to `patience` times as many
-    rounds are run, and the quiet ones count. Where too few were quiet, all count.
+    Rounds during which other processes used the processor are repeated until enough were quiet or patience
+    is at its end. Where fewer than half were quiet, all count.
 
     Args:
         candidates: functions by name; the first is the yardstick.
         rounds: quiet rounds wanted.
         warm_up: rounds before the clock runs.
-        patience: at most this many times as many rounds.
+        patience: seconds after which no further round begins, once there are three.
     """
     torch.set_num_threads(THREADS)
     for _ in range(warm_up):
         for run in candidates.values():
             run()
     kept: list[tuple[bool, dict[str, float]]] = []
-    while len(kept) < rounds * patience and sum(quiet for quiet, _ in kept) < rounds:
+    end = time.perf_counter() + patience
+    while sum(quiet for quiet, _ in kept) < rounds and (len(kept) < 3 or time.perf_counter() < end):
         used, began = _busy_elsewhere(), time.perf_counter()
         seconds = {}
         for name, run in candidates.items():

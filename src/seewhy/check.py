@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from seewhy.errors import NotApplicableError
 from seewhy.explainers.activation import UNSTABLE
@@ -267,11 +268,30 @@ def _dead(case: _Case) -> None:
         for parameter in module.parameters():
             parameter.zero_()
     found = case.on(module)
-    for values in found.maps.values():
-        if not torch.isfinite(values).all() or values.any():
+    for site, values in found.maps.items():
+        if not torch.isfinite(values).all():
+            raise _BrokenError("the map holds NaN or infinity")
+        if values.any() and _activations(module, case, site.layer).any():
+            raise _UnclearError("without weights this network's activations are not zero")
+        if values.any():
             raise _BrokenError("the map is not zero")
     if not all(found.notes):
         raise _BrokenError("nothing in the notes says so")
+
+
+def _activations(module: nn.Module, case: _Case, layer: str) -> Tensor:
+    """Everything that a layer returns for the case's pictures, in one vector."""
+    returned: list[Tensor] = []
+
+    def keep(original: Any, *args: Any, **kwargs: Any) -> Any:
+        output = original(*args, **kwargs)
+        returned.extend(each.flatten() for each in tree_leaves(output) if isinstance(each, Tensor))
+        return output
+
+    network = Network(module)
+    with replaced_forwards({module.get_submodule(layer): keep}), network.prepared(case.images) as arguments:
+        arguments.call(module)
+    return torch.cat(returned)
 
 
 def _round_trip(case: _Case) -> None:

@@ -13,6 +13,7 @@ from seewhy.explainers.activation import ActivationMethod
 from seewhy.explainers.study import Feature
 
 _DEGENERATE = 0.99
+_ROUNDING = 1e-5  # float32 activations that cancel, as those of a layer norm do, cancel to about this
 
 
 class EigenCAM(ActivationMethod):
@@ -40,9 +41,9 @@ class EigenCAM(ActivationMethod):
         positions = maps.flatten(2).transpose(1, 2)
         first, _ = _leading_component(positions)
         agreement = (first * positions.sum(2)).sum(1)
-        scale = first.abs().sum(1) * positions.sum(2).abs().amax(1)
+        size = (first.abs() * positions.abs().sum(2)).sum(1)
         largest = first.gather(1, first.abs().argmax(1, keepdim=True))[:, 0]
-        decisive = torch.where(agreement.abs() > 1e-9 * scale, agreement, largest)
+        decisive = torch.where(agreement.abs() > _ROUNDING * size, agreement, largest)
         signed = first * torch.where(decisive < 0, -1.0, 1.0)[:, None] * self.sign
         return signed.view(len(signed), 1, *feature.activation.shape[-2:]).float()
 

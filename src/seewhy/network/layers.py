@@ -83,6 +83,7 @@ def choose(survey: Survey, attention: Sequence[str]) -> Choice:
     Raises:
         LayerError: no module returns a feature map with more than one position.
     """
+    _check_steady(survey)
     verdicts = {place: _verdict(survey, call, attention) for place, call in enumerate(survey.calls)}
     good = [call for place, call in enumerate(survey.calls) if verdicts[place] == ""]
     reason = "the last feature map whose positions the target depends on"
@@ -118,6 +119,7 @@ def resolve(survey: Survey, names: Sequence[str]) -> Choice:
     Raises:
         LayerError: an unknown name, a module that did not run, or one without positions.
     """
+    _check_steady(survey)
     sites: dict[Site, Call] = {}
     for text in names:
         name, index = text, None
@@ -206,6 +208,14 @@ def _outermost(survey: Survey, call: Call) -> Call:
     """Of all modules that returned this very tensor, the one with the shortest path."""
     same = [each for each in survey.calls if each.source == call.source and each.name and not each.passes_on]
     return min(same or [call], key=lambda each: (each.name.count("."), -each.finished))
+
+
+def _check_steady(survey: Survey) -> None:
+    if not survey.steady:
+        raise LayerError(
+            "two pictures make this network call other modules than one picture does (does it loop over them?), "
+            "so it cannot be told which map belongs to which picture; give one whose modules take the whole batch"
+        )
 
 
 def _extent(call: Call) -> int:

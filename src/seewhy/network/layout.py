@@ -85,10 +85,11 @@ class LayoutFinder:
         last = Layout("BhwK", (shape[1], shape[2]))
         if isinstance(module, _CHANNELS_FIRST):
             self._known[shape] = first
+        elif _is_channels_last(module):
+            self._known[shape] = last
         elif shape not in self._known:
             # What follows a convolution mostly keeps its shape, also where the grid is not like the picture.
-            channels_last = _is_channels_last(module) or self._stretch(last.grid) < self._stretch(first.grid)
-            if not channels_last:
+            if self._stretch(first.grid) <= self._stretch(last.grid):
                 return first
             self._known[shape] = last
         found = self._known[shape]

@@ -100,12 +100,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Survey:
-    """Every call in the order in which they ended, and how many output columns the target chooses from."""
+    """What a network computes.
+
+    Attributes:
+        calls: every call of a module, in the order in which they ended.
+        columns: how many output columns the target chooses from; None if it does not choose.
+        forwards: pictures run to find this out.
+        steady: whether two pictures make the same calls as one, which loops over the pictures do not.
+    """
 
     calls: tuple[Call, ...]
     columns: int | None
     forwards: int
-    backwards: int
+    steady: bool
 
     def of(self, name: str) -> list[Call]:
         """All calls of one module."""
@@ -137,7 +144,8 @@ def survey(
         two = _record(module, names, pair)
     one = _record(module, names, single, differentiate=True)
     total, columns = score(one.outputs)
-    calls = _with_batch_axes(one.entries, two.entries)
+    steady = [(a.name, a.index) for a in one.entries] == [(b.name, b.index) for b in two.entries]
+    calls = _with_batch_axes(one.entries, two.entries if steady else None)
     calls = _with_layouts(calls, one.entries, LayoutFinder(arguments.size, prefix))
     calls = _with_gradients(calls, one.entries, total)
     forwards = 3
@@ -152,7 +160,7 @@ def survey(
         replace(call, inputs=tuple(dependence.get(place, ())) or everything[:1])
         for place, call in enumerate(calls)
     ]
-    return Survey(tuple(calls), columns, forwards, 1)
+    return Survey(tuple(calls), columns, forwards, steady)
 
 
 @dataclass
@@ -272,14 +280,13 @@ def _batch_axis(
     return BatchAxis(axis, fold, picture_major)
 
 
-def _with_batch_axes(one: list[_Entry], two: list[_Entry]) -> list[Call]:
+def _with_batch_axes(one: list[_Entry], two: list[_Entry] | None) -> list[Call]:
     """The calls, with the batch axes learned from the two passes where both made the same calls."""
-    same = [(a.name, a.index) for a in one] == [(b.name, b.index) for b in two]
     calls = []
     for place, entry in enumerate(one):
         shapes = tuple(tuple(tensor.shape) for tensor in entry.tensors if isinstance(tensor, Tensor))
         axes: list[BatchAxis | None] = [None] * len(shapes)
-        if same and len(two[place].tensors) == len(shapes):
+        if two is not None and len(two[place].tensors) == len(shapes):
             for leaf, shape in enumerate(shapes):
                 other = two[place].tensors[leaf]
                 assert isinstance(other, tuple)
