@@ -63,10 +63,6 @@ class Network:
         notes: Sequence[str] = (),
     ) -> None:
         module, unwrapped = _unwrap(module)
-        if isinstance(module, torch.jit.ScriptModule):
-            raise NotApplicableError(
-                "a scripted or traced module cannot be looked into; pass the nn.Module that it was made from"
-            )
         self.module = module
         self.preprocess = preprocess
         self.classes = tuple(classes) if classes is not None else None
@@ -101,12 +97,13 @@ class Network:
     def digest(self) -> str:
         """Identity: SHA-256 over the module's structure and state, computed when first needed.
 
-        It is kept until a parameter or buffer is written to or exchanged.
+        It is kept until a parameter, buffer or module is written to or exchanged.
         """
         _check_ready(self.module, self.name)
         state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         values = state.values()
-        fingerprint = [(id(each), each.data_ptr(), version(each)) for each in values], _samples(values)
+        written = [(id(each), each.data_ptr(), version(each)) for each in values]
+        fingerprint = written, _samples(values), repr(self.module)
         kept = _digests.get(self.module)
         if kept is not None and kept[0] == fingerprint:
             return kept[1]
@@ -283,6 +280,10 @@ def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """The network inside parallel and compiled wrappers, with a note for each that was taken off."""
     notes: list[str] = []
     while True:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise NotApplicableError(
+                "a scripted or traced module cannot be looked into; pass the nn.Module that it was made from"
+            )
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             notes.append(f"unwrapped from {type(module).__name__}")
             module = module.module

@@ -28,7 +28,7 @@ def surveyed(network: Network, arguments: Arguments, target: Target) -> tuple[Su
 
     It is made anew when a module is exchanged, not when weights change. Call it inside `preserved`.
     """
-    key = ("survey", _structure(network.module), arguments.signature, target.key)
+    key = ("survey", module_numbers(network.module), arguments.signature, target.key)
     kept = _kept.setdefault(network.module, {})
     found = kept.get(key)
     if found is None:
@@ -43,7 +43,7 @@ def surveyed(network: Network, arguments: Arguments, target: Target) -> tuple[Su
 
 def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -> tuple[Plan, int]:
     """The verified replay plan from one call on, and the forwards that it cost now."""
-    key = ("plan", _structure(network.module), arguments.signature, call.name, call.index)
+    key = ("plan", module_numbers(network.module), arguments.signature, call.name, call.index)
     kept = _kept.setdefault(network.module, {})
     plan = kept.get(key)
     if plan is None:
@@ -56,12 +56,12 @@ def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -
 
 def remembered(network: Network, key: Hashable) -> Any:
     """Something small that was kept about this network, or None; keys that depend on weights must say so."""
-    return _kept.setdefault(network.module, {}).get((_structure(network.module), key))
+    return _kept.setdefault(network.module, {}).get((module_numbers(network.module), key))
 
 
 def remember(network: Network, key: Hashable, value: Any) -> None:
     """Keep something small about a network; it must not refer to the module."""
-    _keep(_kept.setdefault(network.module, {}), (_structure(network.module), key), value)
+    _keep(_kept.setdefault(network.module, {}), (module_numbers(network.module), key), value)
 
 
 def weights_version(network: Network) -> int:
@@ -69,7 +69,7 @@ def weights_version(network: Network) -> int:
     return hash(network.digest)
 
 
-def _structure(module: nn.Module) -> tuple[int, ...]:
+def module_numbers(module: nn.Module) -> tuple[int, ...]:
     """Numbers of all modules; unlike addresses, they are never given to another module later."""
     return tuple(_numbers.setdefault(each, next(_count)) for each in module.modules())
 
