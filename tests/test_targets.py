@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import math
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from seewhy.targets import (
     Contrast,
     Direction,
     Function,
-    LogProbability,
     Logit,
+    LogProbability,
     Pixels,
     Predicted,
     Probability,
@@ -71,17 +72,17 @@ ANSWERS = [
     ("a function of two", Function(lambda out: out[:, :2] ** 2), OUTPUT[:, :2] ** 2),
 ]
 each_answer = pytest.mark.parametrize(
-    ("_", "target", "expected"), ANSWERS, ids=[name for name, _, _ in ANSWERS]
+    ("target", "expected"), [answer[1:] for answer in ANSWERS], ids=[name for name, _, _ in ANSWERS]
 )
 
 
 @each_answer
-def test_scores_are_what_the_target_s_equation_gives(_, target, expected):
+def test_scores_are_what_the_target_s_equation_gives(target, expected):
     assert torch.allclose(scores(target), expected, atol=1e-6)
 
 
 @each_answer
-def test_the_same_is_asked_of_other_outputs_in_another_order(_, target, expected):
+def test_the_same_is_asked_of_other_outputs_in_another_order(target, expected):
     """Bound on the clean outputs, asked of noisy ones: the classes of the clean ones, picture by picture."""
     bound = target.bind(OUTPUT, NETWORK)
     noisy = OUTPUT + torch.randn(OUTPUT.shape, generator=torch.Generator().manual_seed(0))
@@ -92,7 +93,7 @@ def test_the_same_is_asked_of_other_outputs_in_another_order(_, target, expected
 
 
 @each_answer
-def test_some_of_the_pictures_are_asked_what_all_of_them_would_be(_, target, expected):
+def test_some_of_the_pictures_are_asked_what_all_of_them_would_be(target, expected):
     rows = [2, 0]
     part = target.pick(rows, 3)
     assert torch.allclose(scores(part, OUTPUT[rows]), expected[rows], atol=1e-6)
@@ -184,9 +185,11 @@ SINGLE = [
 ]
 
 
-@pytest.mark.parametrize(("_", "target", "expected", "names"), SINGLE, ids=[name for name, *_ in SINGLE])
+@pytest.mark.parametrize(
+    ("target", "expected", "names"), [case[1:] for case in SINGLE], ids=[name for name, *_ in SINGLE]
+)
 @pytest.mark.parametrize("output", [LOGIT, LOGIT[:, 0]], ids=["(B, 1)", "(B,)"])
-def test_a_single_logit_says_yes_or_no_by_its_sign(output, _, target, expected, names):
+def test_a_single_logit_says_yes_or_no_by_its_sign(output, target, expected, names):
     bound = target.bind(output, UNNAMED)
     assert bound(output)[:, 0].tolist() == expected
     assert [row[0] for row in bound.labels] == names
@@ -320,7 +323,6 @@ def test_a_callable_is_a_target_that_cannot_be_kept():
     ("given", "message"),
     [
         (True, "cannot explain True"),
-        (1.5, r"cannot explain 1\.5"),
         (torch.tensor([0.5]), "Direction or Similarity"),
     ],
 )
@@ -378,9 +380,6 @@ def test_regressions_of_other_columns_have_surveys_of_their_own():
 
 
 def test_functions_are_told_apart_by_what_they_refer_to_and_keep_nothing_alive():
-    import gc
-    import weakref
-
     def reads(column: int, module: nn.Module | None = None) -> Function:
         return Function(lambda out: out[:, column] if module is None else module(out)[:, column])
 
@@ -393,5 +392,4 @@ def test_functions_are_told_apart_by_what_they_refer_to_and_keep_nothing_alive()
     del one
     gc.collect()
     assert watched() is None
-    assert isinstance(hash(key), int)
-    assert not math.isnan(hash(key))
+    assert hash(key) == hash(key)

@@ -558,7 +558,9 @@ def _known(value: object) -> Hashable:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     try:
-        return weakref.ref(value, None) if isinstance(value, Hashable) else object()
+        reference = weakref.ref(value)
+        hash(reference)  # while it lives; remembered by the reference
+        return reference
     except TypeError:
         return object()  # not to be told again: equal to nothing
 

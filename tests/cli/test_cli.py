@@ -242,6 +242,14 @@ def test_layers_marks_the_choice_and_says_why(folder, capsys) -> None:
     assert "depends on" in chosen["reason"]
 
 
+def test_layers_of_a_network_without_preprocessing_take_a_size(folder, capsys) -> None:
+    assert run(["layers", "py:mine:flattened"]) == 1
+    assert "pass --size" in capsys.readouterr().err
+
+    assert run(["layers", "py:mine:flattened", "--size", "32", "32", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out) if each["chosen"]] == ["1"]
+
+
 def test_layers_prints_a_table(folder, capsys) -> None:
     assert run(["layers", "py:mine:network"]) == 0
 

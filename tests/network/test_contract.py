@@ -1,8 +1,8 @@
 """Every method keeps the contract on networks with one odd habit each, or refuses with the reason."""
 
 import pytest
-import toy_networks
 import torch
+import toy_networks
 
 from seewhy import Network, registry
 from seewhy.check import check_explainer

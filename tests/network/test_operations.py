@@ -70,10 +70,13 @@ COMPUTED: list[tuple[str, Operation, Callable[[], Tensor]]] = [
     ("log softmax", Operation.SOFTMAX, lambda: F.log_softmax(MATRIX, 1)),
     ("dropout", Operation.DROPOUT, lambda: nn.Dropout()(MATRIX)),
 ]
+each = pytest.mark.parametrize(
+    ("operation", "compute"), [case[1:] for case in COMPUTED], ids=[name for name, _, _ in COMPUTED]
+)
 
 
-@pytest.mark.parametrize(("_", "operation", "compute"), COMPUTED, ids=[name for name, _, _ in COMPUTED])
-def test_an_operation_is_intercepted_once_however_it_is_written(_, operation, compute):
+@each
+def test_an_operation_is_intercepted_once_however_it_is_written(operation, compute):
     seen: list[Computation] = []
     rules = {kind: lambda computation: (seen.append(computation), computation.run())[1] for kind in Operation}
     with intercept(rules):
@@ -81,8 +84,8 @@ def test_an_operation_is_intercepted_once_however_it_is_written(_, operation, co
     assert [computation.operation for computation in seen] == [operation]
 
 
-@pytest.mark.parametrize(("_", "operation", "compute"), COMPUTED, ids=[name for name, _, _ in COMPUTED])
-def test_a_rule_s_answer_is_the_result(_, operation, compute):
+@each
+def test_a_rule_s_answer_is_the_result(operation, compute):
     answer = torch.tensor(7.0)
     with intercept({operation: lambda computation: answer}):
         assert compute() is answer
@@ -93,7 +96,7 @@ def test_rules_that_run_the_computation_change_nothing(name):
     module, image = network(name), pictures()
     with torch.no_grad():
         expected = module(image)
-        with intercept({kind: Computation.run for kind in Operation}):
+        with intercept(dict.fromkeys(Operation, Computation.run)):
             # Torch takes its fused attention only where nothing is intercepted; they differ by rounding.
             assert torch.allclose(module(image), expected, atol=1e-6)
 

@@ -19,7 +19,7 @@ def test_chunks_cover_the_range_in_order_whatever_fits(total, chunk, fits):
             raise torch.OutOfMemoryError("out of memory")
         return list(range(start, stop))
 
-    assert sum(in_chunks(run, total, chunk), []) == list(range(total))
+    assert [each for part in in_chunks(run, total, chunk) for each in part] == list(range(total))
 
 
 def test_the_chunk_is_halved_once_per_failure_and_stays_small():

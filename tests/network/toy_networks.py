@@ -406,5 +406,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def trained_head(module: nn.Module) -> nn.Module:
+    """The network with random numbers in a classifier that starts as zeros."""
+    for each in module.modules():
+        if isinstance(each, nn.Linear) and not each.weight.any():
+            nn.init.normal_(each.weight, generator=torch.Generator().manual_seed(0))
+    return module
+
+
 def network(name: str) -> nn.Module:
     return seeded(NETWORKS[name])

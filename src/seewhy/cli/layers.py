@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seewhy.cli.options import Model
+from seewhy.errors import SeewhyError
 
 
 def layers(
@@ -18,6 +19,7 @@ def layers(
     *,
     weights: str | None = None,
     offline: bool = False,
+    size: tuple[int, int] | None = None,
     all: bool = False,
     json: bool = False,
 ) -> None:
@@ -26,11 +28,18 @@ def layers(
     Args:
         weights: "random", or a file; the source's own pretrained weights by default.
         offline: Never touch a network.
+        size: Height and width of the example picture; the network's own preprocessing decides by default.
         all: Also those without positions to draw a map on.
         json: Print JSON.
     """
     network = Model(model, weights=weights, offline=offline, device="cpu").load()
-    found = [layer for layer in network.layers() if all or layer.layout is not None]
+    example = network.example_input(size)
+    try:
+        listed = network.layers(example)
+    except RuntimeError as error:
+        shape = " x ".join(map(str, example.shape[1:]))
+        raise SeewhyError(f"{network.name} does not run on a picture of {shape}; pass --size: {error}") from error
+    found = [layer for layer in listed if all or layer.layout is not None]
     if json:
         print(to_json.dumps([asdict(layer) for layer in found], indent=1))
         return

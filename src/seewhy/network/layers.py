@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -143,8 +143,16 @@ def resolve(survey: Survey, names: Sequence[str]) -> Choice:
     return Choice(sites, "asked for by name")
 
 
-def describe(survey: Survey, attention: Sequence[str]) -> list[Layer]:
-    """Every module call with a feature map, in the order of computation, and which one is chosen and why."""
+def describe(
+    survey: Survey, attention: Sequence[str], stages: Mapping[str, str] | None = None
+) -> list[Layer]:
+    """Every module call that returns tensors, in the order of computation, and which one is chosen and why.
+
+    Args:
+        survey: what the network computes.
+        attention: names of the attention modules.
+        stages: remarks about layers that the network itself names as its stages (`timm_stages`).
+    """
     try:
         choice = choose(survey, attention)
         chosen, why = {(site.layer, site.call) for site in choice.calls}, choice.reason
@@ -156,6 +164,7 @@ def describe(survey: Survey, attention: Sequence[str]) -> list[Layer]:
             continue
         is_chosen = (call.name, call.index) in chosen
         reason = why if is_chosen else _verdict(survey, call, attention)
+        reason = "; ".join(filter(None, [reason, (stages or {}).get(call.name)]))
         name = call.name + (f"[{call.index}]" if len(survey.of(call.name)) > 1 else "")
         lines.append(Layer(name, call.kind, call.shape, call.layout, is_chosen, reason))
     return lines
@@ -172,6 +181,19 @@ def attention_modules(module: nn.Module) -> list[str]:
         if name and (isinstance(each, nn.MultiheadAttention) or _ATTENTION.search(type(each).__name__))
     ]
     return [name for name in named if not any(other.startswith(name + ".") for other in named)]
+
+
+def timm_stages(module: nn.Module) -> dict[str, str]:
+    """The layers that timm itself lists as a network's feature stages (`feature_info`), with their reductions."""
+    listed = getattr(module, "feature_info", None)
+    infos = getattr(listed, "info", listed)
+    if not isinstance(infos, list) or not all(isinstance(each, dict) for each in infos):
+        return {}
+    return {
+        each["module"]: f"timm feature stage, reduction {each['reduction']}"
+        for each in infos
+        if "module" in each and "reduction" in each
+    }
 
 
 def _verdict(survey: Survey, call: Call, attention: Sequence[str]) -> str:

@@ -162,7 +162,7 @@ class Network:
             inputs: an example call; random noise of the preprocess's size by default.
             target: what is explained; the predicted class by default.
         """
-        from seewhy.network.layers import attention_modules, describe
+        from seewhy.network.layers import attention_modules, describe, timm_stages
         from seewhy.network.surveys import surveyed
         from seewhy.targets import as_target
 
@@ -170,13 +170,14 @@ class Network:
             inputs = self.example_input()
         with self.prepared(inputs) as arguments:
             survey, _ = surveyed(self, arguments, as_target(target))
-        return describe(survey, attention_modules(self.module))
+        return describe(survey, attention_modules(self.module), timm_stages(self.module))
 
-    def example_input(self) -> Float[Tensor, "1 C H W"]:
-        """Random noise of the size that the preprocess gives (3 x 224 x 224 without one)."""
-        channels, size = 3, (224, 224)
+    def example_input(self, size: tuple[int, int] | None = None) -> Float[Tensor, "1 C H W"]:
+        """Random noise of a size, or of the size that the preprocess gives (3 x 224 x 224 without one)."""
+        channels, usual = 3, (224, 224)
         if self.preprocess is not None:
-            channels, size = len(self.preprocess.mean), self.preprocess.input_size or size
+            channels, usual = len(self.preprocess.mean), self.preprocess.input_size or usual
+        size = size or usual
         return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
     def class_name(self, index: int) -> str:

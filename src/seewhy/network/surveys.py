@@ -45,10 +45,11 @@ def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -
     """The verified replay plan from one call on, and the forwards that it cost now."""
     key = ("plan", module_numbers(network.module), arguments.signature, call.name, call.index)
     kept = _kept.setdefault(network.module, {})
-    plan = kept.get(key)
+    plan = kept.get(key) or kept.get((*key, weights_version(network)))
     if plan is None:
         plan = plan_replay(network.module, noisy_pair(arguments), found, call)
-        _keep(kept, key, plan)
+        # What could not be verified may be so with other weights.
+        _keep(kept, key if plan.verified else (*key, weights_version(network)), plan)
         # Two pictures recorded, two others, four in full, four replayed, and four replayed with less memory.
         return plan, 16 if plan.order else 0
     return plan, 0
