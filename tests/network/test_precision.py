@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seewhy.network import precision
@@ -11,7 +11,14 @@ from seewhy.network.precision import autocast, in_chunks, out_of_memory
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=20, deadline=None)  # every failure collects garbage, which takes a while
+@pytest.fixture(autouse=True, scope="module")
+def _no_garbage_collection():
+    """Every failure collects garbage, which takes a while beside all that the other tests have loaded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision.gc, "collect", lambda: None)
+        yield
+
+
 @given(st.integers(1, 40), st.integers(1, 50) | st.none(), st.integers(1, 40))
 def test_chunks_cover_the_range_in_order_whatever_fits(total, chunk, fits):
     def run(start: int, stop: int) -> list[int]:

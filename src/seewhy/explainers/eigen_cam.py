@@ -48,14 +48,18 @@ class EigenCAM(ActivationMethod):
         return signed.view(len(signed), 1, *feature.activation.shape[-2:]).float()
 
     def remarks(self, feature: Feature, values: Float[Tensor, "B T h w"]) -> list[list[str]]:
+        found = super().remarks(feature, values)
         maps = feature.activation - self._mean(feature)
+        top = values[:, 0].square().sum((-2, -1))
+        if (maps.square().sum((1, 2, 3)) - top <= _DEGENERATE * top).all():
+            return found  # all that is left is less than the first component, so the second is too
         _, ratio = _leading_component(maps.flatten(2).transpose(1, 2))
         return [
             [
                 *remarks,
                 *(["no single strongest component: two are equally strong"] if r > _DEGENERATE else []),
             ]
-            for remarks, r in zip(super().remarks(feature, values), ratio.tolist(), strict=True)
+            for remarks, r in zip(found, ratio.tolist(), strict=True)
         ]
 
     def _mean(self, feature: Feature) -> Tensor | float:

@@ -15,6 +15,7 @@ Forward = Callable[..., Any]
 """What stands in for a module's forward: called with the original forward, then its arguments."""
 
 _MISSING = object()
+_TABLES = (dict, list, set)
 
 
 @contextmanager
@@ -72,25 +73,27 @@ def _attributes(modules: list[nn.Module]) -> Iterator[None]:
     Attention biases that are cached in evaluation mode, for one, must not be met by later training steps.
     """
     kept = [(each.__dict__, dict(each.__dict__)) for each in modules]
-    tables = [(value, _copied(value)) for _, old in kept for value in old.values() if _is_table(value)]
+    tables = [value for _, old in kept for value in old.values() if isinstance(value, _TABLES)]
+    empty = [table for table in tables if not table]
+    filled = [(table, _copied(table)) for table in tables if table]
     modes = [(each, each.training) for each in modules if isinstance(each, torch.jit.ScriptModule)]
     try:
         yield
     finally:
         for live, old in kept:
-            for name in live.keys() - old.keys():
-                del live[name]
             live.update(old)
-        for table, copy in tables:
+            if len(live) > len(old):
+                for name in live.keys() - old.keys():
+                    del live[name]
+        for table in empty:
+            if table:
+                table.clear()
+        for table, copy in filled:
             if _changed(table, copy):
                 table.clear()
                 table.extend(copy) if isinstance(table, list) else table.update(copy)
         for scripted, mode in modes:
             torch.jit.ScriptModule.train(scripted, mode)
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict | list | set)
 
 
 def _copied(table: Any) -> Any:
@@ -170,27 +173,32 @@ def _backends(modules: list[nn.Module], device: torch.device) -> Iterator[None]:
 @contextmanager
 def _buffers(modules: list[nn.Module]) -> Iterator[None]:
     """Buffers have the same contents afterwards; which tensors they are is an attribute of their module."""
-    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    groups: dict[tuple[torch.dtype, torch.device, bool], list[Tensor]] = {}
     buffers = (buffer for each in modules for buffer in each._buffers.values())
     for buffer in {id(each): each for each in buffers if each is not None}.values():
         if buffer.layout == torch.strided and not buffer.is_meta:
-            groups.setdefault((buffer.dtype, buffer.device), []).append(buffer)
+            groups.setdefault((buffer.dtype, buffer.device, buffer.ndim == 0), []).append(buffer)
     copies = {key: _flat(group) for key, group in groups.items()}
     try:
         yield
     finally:
         for key, group in groups.items():
-            # Contents, not version counters, as writes through `.data` do not count.
-            if not torch.equal(_flat(group), copies[key]):
-                _write(group, copies[key])
+            # Contents, not version counters, as writes through `.data` do not count. On an accelerator all
+            # at once, as every comparison waits for it; elsewhere small ones, which need no second thread.
+            if copies[key].device.type == "cpu" or not torch.equal(_flat(group), copies[key]):
+                _restore(group, copies[key])
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:
     """All values in one tensor: one copy for the hundred small buffers of a network."""
-    return torch.cat([each.detach().flatten() for each in tensors])
+    with torch.no_grad():
+        if tensors[0].ndim == 0:
+            return torch.stack(tensors)
+        return torch.cat([each if each.ndim == 1 else each.flatten() for each in tensors])
 
 
-def _write(tensors: list[Tensor], values: Tensor) -> None:
+def _restore(tensors: list[Tensor], values: Tensor) -> None:
+    """Write the values back where they differ."""
     with torch.no_grad():
         parts = torch.split(values, [each.numel() for each in tensors])
         for each, old in zip(tensors, parts, strict=True):
