@@ -127,9 +127,8 @@ def _subject(title: str, network: Network, layer: str, paths: list[str]) -> Subj
     return Subject(title, network, layer, images, network(images).argmax(1).tolist())
 
 
-def compared(subject: Subject) -> Iterator[Compared]:
+def compared(subject: Subject, pair: Pair) -> Iterator[Compared]:
     """Every method against every peer that has it."""
-    pair = subject.pair()
     for method in METHODS:
         for peer in (peers.GRAD_CAM, peers.TORCHCAM, peers.CAPTUM):
             if peers.has(peer, method):
@@ -235,9 +234,9 @@ def report() -> Report:
     signs = []
     trained: Subject | None = None
     for subject in subjects():
-        trained = trained or subject
-        everywhere += compared(subject)
-        signs.append((subject.title, *sign_changes(subject.pair())))
+        trained, pair = trained or subject, subject.pair()
+        everywhere += compared(subject, pair)
+        signs.append((subject.title, *sign_changes(pair)))
     assert trained is not None
     before = before_in_place(trained)
     pair = before.pair()

@@ -171,7 +171,7 @@ def targets(of: Setting, remarks: list[str]) -> Iterator[Row]:
             FORWARD: of.forward(one),
         },
         rounds=25,
-        patience=30,
+        patience=90,
     )
     remarks.append(f"targets: {times}")
     yield _at_most("grad-cam, 20 classes of one picture", "one class", times, "twenty", 1.5)

@@ -218,6 +218,35 @@ def test_the_probabilities_of_a_sigmoid_head_are_its_outputs():
     assert [row[0].probability for row in found.predictions] == pytest.approx(outputs.amax(1).tolist())
 
 
+@pytest.mark.parametrize("method", ["grad-cam", "eigen-cam"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_sigmoid_that_is_only_a_function_gives_probabilities_too(method, classes):
+    class Binary(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(super().forward(x))
+
+    module = seeded(lambda: Binary(classes=classes))
+    with torch.no_grad():
+        module.fc.bias.sub_(2)
+        outputs = module(pictures(4))
+    found = seewhy.make(method)(module, pictures(4))
+    assert [row[0].probability for row in found.predictions] == pytest.approx(outputs.amax(1).tolist())
+    if classes == 1:
+        assert {row[0] for row in found.labels} == {"negative"}
+        assert torch.allclose(found.scores, 1 - outputs)
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "eigen-cam"])
+def test_a_logit_between_zero_and_one_is_still_a_logit(method):
+    module = seeded(lambda: Plain(classes=1))
+    with torch.no_grad():
+        module.fc.weight.mul_(1e-3)
+        module.fc.bias.fill_(0.3)
+    found = seewhy.make(method)(module, pictures(4))
+    assert torch.allclose(found.scores, torch.tensor(0.3), atol=0.01)
+    assert found.predictions[0][0].probability == pytest.approx(torch.tensor(0.3).sigmoid().item(), abs=0.01)
+
+
 SCORES, OTHER, INTEGER = torch.rand(2, 3), torch.rand(2, 5), torch.zeros(2, dtype=torch.long)
 
 

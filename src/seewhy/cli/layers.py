@@ -38,7 +38,9 @@ def layers(
         listed = network.layers(example)
     except RuntimeError as error:
         shape = " x ".join(map(str, example.shape[1:]))
-        raise SeewhyError(f"{network.name} does not run on a picture of {shape}; pass --size: {error}") from error
+        raise SeewhyError(
+            f"{network.name} does not run on a picture of {shape}; pass --size: {error}"
+        ) from error
     found = [layer for layer in listed if all or layer.layout is not None]
     if json:
         print(to_json.dumps([asdict(layer) for layer in found], indent=1))

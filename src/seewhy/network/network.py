@@ -18,6 +18,7 @@ from seewhy.errors import InputError, NotApplicableError, TargetError
 from seewhy.network.inputs import Arguments
 from seewhy.network.preserve import preserved, version
 from seewhy.network.structures import tensors
+from seewhy.network.surveys import known_as_squashed
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -225,7 +226,8 @@ class Network:
         if self.head != "auto":
             return self.head
         *_, last = self.module.modules()
-        if isinstance(last, nn.Sigmoid) and bool(((output >= 0) & (output <= 1)).all()):
+        squashed = isinstance(last, nn.Sigmoid) or known_as_squashed(self.module)
+        if squashed and bool(((output >= 0) & (output <= 1)).all()):
             return "probabilities"
         if output.shape[1] == 1:
             return "sigmoid"

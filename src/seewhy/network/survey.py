@@ -25,6 +25,13 @@ _POOLING = (
 )
 
 
+_PICKING = {
+    *("Sum", "Amax", "Max", "Select", "Slice", "Index", "Squeeze", "Unsqueeze"),
+    *("View", "Reshape", "Alias", "Clone", "ToCopy", "Expand"),
+}
+"""Names of autograd nodes that only pick, add up or reshape."""
+
+
 @dataclass(frozen=True)
 class BatchAxis:
     """Where the pictures are in one tensor of a module's output.
@@ -107,12 +114,14 @@ class Survey:
         columns: how many output columns the target chooses from; None if it does not choose.
         forwards: pictures run to find this out.
         steady: whether two pictures make the same calls as one, which loops over the pictures do not.
+        squashed: whether the output comes out of a sigmoid or softmax, be it a module or a function.
     """
 
     calls: tuple[Call, ...]
     columns: int | None
     forwards: int
     steady: bool
+    squashed: bool
 
     def of(self, name: str) -> list[Call]:
         """All calls of one module."""
@@ -148,6 +157,7 @@ def survey(
     calls = _with_batch_axes(one.entries, two.entries if steady else None)
     calls = _with_layouts(calls, one.entries, LayoutFinder(arguments.size, prefix))
     calls = _with_gradients(calls, one.entries, total)
+    squashed = _is_squashed(total)
     forwards = 3
     del one, total
 
@@ -160,7 +170,7 @@ def survey(
         replace(call, inputs=tuple(dependence.get(place, ())) or everything[:1])
         for place, call in enumerate(calls)
     ]
-    return Survey(tuple(calls), columns, forwards, steady)
+    return Survey(tuple(calls), columns, forwards, steady, squashed)
 
 
 @dataclass
@@ -356,6 +366,19 @@ def _with_gradients(calls: list[Call], entries: list[_Entry], total: Tensor) -> 
         replace(call, positions=done[call.source].positions, channels=done[call.source].channels)
         for call in done
     ]
+
+
+def _is_squashed(total: Tensor) -> bool:
+    """Whether a sigmoid or softmax is the last to compute anything before values are picked and added up."""
+    node = total.grad_fn
+    while node is not None:
+        operation = node.name().partition("Backward")[0]
+        if operation in ("Sigmoid", "Softmax"):
+            return True
+        if operation not in _PICKING or not node.next_functions:
+            return False
+        node = node.next_functions[0][0]
+    return False
 
 
 def _input_dependence(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _count = itertools.count()
 _numbers: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 _kept: WeakKeyDictionary[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
+_squashed: WeakKeyDictionary[nn.Module, tuple[int, ...]] = WeakKeyDictionary()
 _MOST = 64
 
 
@@ -37,8 +38,15 @@ def surveyed(network: Network, arguments: Arguments, target: Target) -> tuple[Su
         if any(call.positions == "used" for call in found.calls):
             # Zero weights hide what depends on what; such a survey must not outlive them.
             _keep(kept, key, found)
+        if found.squashed:
+            _squashed[network.module] = module_numbers(network.module)
         return found, found.forwards
     return found, 0
+
+
+def known_as_squashed(module: nn.Module) -> bool:
+    """Whether a survey has seen that the output comes out of a sigmoid or softmax."""
+    return _squashed.get(module) == module_numbers(module)
 
 
 def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -> tuple[Plan, int]:
