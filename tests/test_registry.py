@@ -104,3 +104,7 @@ def test_a_spec_with_settings_makes_the_method():
 def test_a_wrong_setting_is_refused_with_those_that_exist(spec, message):
     with pytest.raises(InputError, match=message):
         seewhy.make(spec)
+
+
+def test_a_layer_whose_name_is_a_number_stays_a_name() -> None:
+    assert seewhy.make("layer-cam:layer=4") == seewhy.LayerCAM(layer="4")

@@ -46,19 +46,19 @@ _TRUNK_AND_HEAD = "1 forward + 1 head backward"
 _ANY = "a layer with feature maps"
 
 _EXPLAINERS = (
-    Entry("cam", "seewhy.explainers.cam:CAM", "CAM", "Zhou et al. 2016",
+    Entry("cam", "seewhy.explainers.cam:CAM", "CAM", "Zhou et al., CVPR 2016",
           "global average pooling and one linear layer after the layer", _TRUNK_AND_HEAD),
-    Entry("grad-cam", "seewhy.explainers.grad_cam:GradCAM", "Grad-CAM", "Selvaraju et al. 2017", _ANY,
+    Entry("grad-cam", "seewhy.explainers.grad_cam:GradCAM", "Grad-CAM", "Selvaraju et al., ICCV 2017", _ANY,
           _TRUNK_AND_HEAD),
     Entry("grad-cam++", "seewhy.explainers.grad_cam_plus_plus:GradCAMPlusPlus", "Grad-CAM++",
-          "Chattopadhyay et al. 2018", _ANY, _TRUNK_AND_HEAD),
-    Entry("x-grad-cam", "seewhy.explainers.x_grad_cam:XGradCAM", "XGrad-CAM", "Fu et al. 2020", _ANY,
+          "Chattopadhyay et al., WACV 2018", _ANY, _TRUNK_AND_HEAD),
+    Entry("x-grad-cam", "seewhy.explainers.x_grad_cam:XGradCAM", "XGrad-CAM", "Fu et al., BMVC 2020", _ANY,
           _TRUNK_AND_HEAD),
-    Entry("hires-cam", "seewhy.explainers.hires_cam:HiResCAM", "HiResCAM", "Draelos and Carin 2020", _ANY,
+    Entry("hires-cam", "seewhy.explainers.hires_cam:HiResCAM", "HiResCAM", "Draelos and Carin, 2020", _ANY,
           _TRUNK_AND_HEAD),
-    Entry("layer-cam", "seewhy.explainers.layer_cam:LayerCAM", "LayerCAM", "Jiang et al. 2021", _ANY,
+    Entry("layer-cam", "seewhy.explainers.layer_cam:LayerCAM", "LayerCAM", "Jiang et al., IEEE TIP 2021", _ANY,
           _TRUNK_AND_HEAD),
-    Entry("eigen-cam", "seewhy.explainers.eigen_cam:EigenCAM", "EigenCAM", "Muhammad and Yeasin 2020", _ANY,
+    Entry("eigen-cam", "seewhy.explainers.eigen_cam:EigenCAM", "EigenCAM", "Muhammad and Yeasin, IJCNN 2020", _ANY,
           "1 forward"),
 )  # fmt: skip
 

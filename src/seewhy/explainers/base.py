@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
@@ -174,9 +175,21 @@ def make(spec: str, **settings: Any) -> Explainer:
         key, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{spec!r}: write settings as key=value, separated by commas")
-        chosen[key.strip().replace("-", "_")] = value.strip().split("+") if "+" in value else value.strip()
+        values = [each.strip() for each in value.split("+")]
+        chosen[key.strip().replace("-", "_")] = values if len(values) > 1 else _typed(kind, key, values[0])
     preset = chosen.pop("preset", None)
     return kind.from_preset(preset, **chosen) if preset else _validated(kind, chosen)
+
+
+def _typed(kind: type[Explainer], key: str, text: str) -> object:
+    """A setting written as text: a number where the field holds numbers; layers may be called 4 and stay text."""
+    field = kind.model_fields.get(key.strip().replace("-", "_"))
+    if field is None or str in (field.annotation, *get_args(field.annotation)):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
