@@ -61,6 +61,7 @@ class Study:
         self.arguments = arguments
         self.target = target
         self.cost = Cost()
+        self._choices: dict[str | tuple[str, ...] | None, Choice] = {}
         self._requests: dict[Precision, _Request] = {}
         self._probes: dict[Precision, Probe] = {}
         self._gradients: dict[Precision, dict[tuple[str, int], Tensor]] = {}
@@ -75,9 +76,14 @@ class Study:
 
     def layers(self, names: str | Sequence[str] | None) -> Choice:
         """The layers named, or the automatic choice."""
-        if names is None:
-            return choose(self.survey, attention_modules(self.network.module))
-        return resolve(self.survey, [names] if isinstance(names, str) else names)
+        asked = names if names is None or isinstance(names, str) else tuple(names)
+        if asked not in self._choices:
+            if asked is None:
+                choice = choose(self.survey, attention_modules(self.network.module))
+            else:
+                choice = resolve(self.survey, [asked] if isinstance(asked, str) else asked)
+            self._choices[asked] = choice
+        return self._choices[asked]
 
     def request(self, choice: Choice, gradient: bool, precision: Precision = "float32") -> None:
         """Say that these layers will be read, before anything is read."""
