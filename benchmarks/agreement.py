@@ -293,7 +293,7 @@ def text(found: Report) -> str:
 Every method is compared with the packages that have it: {", ".join(map(peers.titled, peers.ALL))}.
 Same network, same layer, same {PICTURES} photographs, the predicted class of each. Maps are rectified,
 upsampled to the input's size and stretched to [0, 1]; the figures are the largest difference over all
-pictures and pixels (`apart`: ours and theirs). Agreement means at most {TOLERANCE:.0e}. The oracle is a third
+pictures and pixels. Agreement means at most {TOLERANCE:.0e}. The oracle is a third
 computation: the paper's equation in float64 on a float64 copy of the network, by plain autograd and numpy
 (`benchmarks/oracle.py`). It says who is right where two packages differ.
 
