@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, cast
 from weakref import WeakKeyDictionary
 
@@ -91,7 +92,7 @@ class Network:
         return self._example().dtype
 
     def _example(self) -> Tensor:
-        tensors = (*self.module.parameters(), *self.module.buffers())
+        tensors = chain(self.module.parameters(), self.module.buffers())
         return next((each for each in tensors if each.is_floating_point()), torch.empty(0))
 
     @property
