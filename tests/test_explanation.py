@@ -350,3 +350,12 @@ def test_an_explanation_says_what_it_is():
     assert repr(explanation()) == (
         "Explanation(grad-cam of toy: layer1 (2, 2, 4, 6); 2 forwards, 4 backwards, 3 setup)"
     )
+
+
+def test_long_names_that_begin_alike_do_not_share_a_file() -> None:
+    from seewhy.render.panels import _safe
+
+    one, other = _safe("block." * 20 + "conv1"), _safe("block." * 20 + "conv2")
+
+    assert one != other
+    assert len(one) == len(other) == 48

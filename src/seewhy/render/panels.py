@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,8 +174,11 @@ def save_panels(explanation: Explanation, folder: Path, start: int = 0, signed: 
 
 
 def _safe(text: str) -> str:
-    """Text as part of a file name."""
-    return re.sub(r"[^\w.+-]+", "_", text)[:48]
+    """Text as part of a file name; long texts that begin alike stay apart."""
+    safe = re.sub(r"[^\w.+-]+", "_", text)
+    return (
+        safe if len(safe) <= 48 else f"{safe[:39]}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    )
 
 
 def _per_picture(explanation: Explanation) -> str:
