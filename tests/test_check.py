@@ -116,6 +116,12 @@ class _UnderstatesItsCost(GradCAM):
         return Cost(forwards=batch)
 
 
+class _RunsTwiceAndCountsOnce(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        study.arguments.call(study.network.module)
+        return values
+
+
 class _MixesTargets(GradCAM):
     def formula(self, feature: Feature) -> Tensor:
         values = super().formula(feature)
@@ -143,6 +149,7 @@ class _ChangesRandomState(_Spoiled):
         (_Float64, "maps are float32, detached, on the network's device"),
         (_DividesByMaximum, "a dead layer gives a zero map and says so"),
         (_IgnoresWeights, "other weights give another map"),
+        (_RunsTwiceAndCountsOnce, "the counted cost is within the declared cost"),
         (_UnderstatesItsCost, "the counted cost is within the declared cost"),
     ],
 )

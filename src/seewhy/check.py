@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
 from seewhy.explanation import Cost, Explanation
 from seewhy.leftovers import changed, disturbed, snapshot
+from seewhy.network.inputs import is_picture
 from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
 from seewhy.targets import TargetLike, Top, as_target
@@ -134,7 +135,6 @@ class _Case:
     network: Network
     images: Any
     target: TargetLike
-    counted: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def result(self) -> Explanation:
@@ -313,21 +313,17 @@ def _cost(case: _Case) -> None:
         raise _BrokenError(f"counted {result.cost}, declared {declared}")
     if result.cost.setup:
         raise _BrokenError(f"a second call spent {result.cost.setup} forwards on set-up")
-    first = next(layer.name for layer in case.network.layers(case.images) if "." in layer.name or layer.shape)
-    module, seen = dict(case.network.module.named_modules())[first.partition("[")[0]], 0
+    seen = 0
 
     def count(original: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal seen
-        seen += 1
+        seen += next(len(value) for value in (*args, *kwargs.values()) if is_picture(value))
         return original(*args, **kwargs)
 
-    calls_per_forward = len(
-        [each for each in case.network.layers(case.images) if each.name.startswith(first)]
-    )
-    with replaced_forwards({module: count}):
+    with replaced_forwards({case.network.module: count}):
         cost: Cost = case.explainer(case.network, case.images, case.target).cost
-    if seen > max(1, calls_per_forward) * max(1, cost.forwards):
-        raise _BrokenError(f"the first module ran {seen} times for {cost}")
+    if seen > cost.forwards + cost.replays:
+        raise _BrokenError(f"{seen} pictures ran for {cost}")
 
 
 def _weights_matter(case: _Case) -> None:

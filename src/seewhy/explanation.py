@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from seewhy.render import Box
 
 Normalize = Literal["max", "minmax", "signed"]
-COMBINED = "combined"
 
 
 @dataclass(frozen=True)
