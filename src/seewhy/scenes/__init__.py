@@ -1,0 +1,6 @@
+"""Pictures whose truth is known to the pixel, drawn from a seed."""
+
+from seewhy.scenes.scene import CLASSES, Scene, Scenes
+from seewhy.scenes.watermark import Watermark
+
+__all__ = ["CLASSES", "Scene", "Scenes", "Watermark"]
