@@ -10,4 +10,4 @@ random.getrandbits = _shared
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-hook = install_import_hook("seewhy", "beartype.beartype")
+hook = install_import_hook("seewhy", "typecheck.checked")

@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from seewhy.check import check_explainer as check_explainer
     from seewhy.errors import SeewhyError as SeewhyError
+    from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
+    from seewhy.evaluation.planted_truth import planted_truth as planted_truth
     from seewhy.explainers.base import Explainer as Explainer
     from seewhy.explainers.base import explain_all as explain_all
     from seewhy.explainers.base import make as make
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from seewhy.network.load import load as load
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
+    from seewhy.scenes import Scenes as Scenes
+    from seewhy.scenes import Watermark as Watermark
     from seewhy.targets import Classes as Classes
     from seewhy.targets import Contrast as Contrast
     from seewhy.targets import Direction as Direction
@@ -40,10 +44,12 @@ if TYPE_CHECKING:
     from seewhy.targets import Similarity as Similarity
     from seewhy.targets import Target as Target
     from seewhy.targets import Top as Top
+    from seewhy.truth import Truth as Truth
 
 _PLACES = {
     "check": ["check_explainer"],
     "errors": ["SeewhyError"],
+    "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],
     "explainers.base": ["Explainer", "explain_all", "make"],
     "explainers.cam": ["CAM"],
     "explainers.eigen_cam": ["EigenCAM"],
@@ -56,10 +62,12 @@ _PLACES = {
     "network.load": ["load"],
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
+    "scenes": ["Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
         "Regression", "Similarity", "Target", "Top",
     ],
+    "truth": ["Truth"],
 }  # fmt: skip
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 

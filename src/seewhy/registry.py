@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seewhy.errors import InputError
 
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from seewhy.explainers.base import Explainer
 
 ENTRY_POINTS = "seewhy.explainers"
+
+# Networks that come with the package: what `load` takes -> the function that brings it.
+LOADERS = {
+    "demo": "seewhy.zoo.demo:load_demo",
+    "demo-shortcut": "seewhy.zoo.demo:load_demo_shortcut",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,11 @@ def explainer(name: str) -> type[Explainer]:
     if name not in known:
         close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
         raise InputError(f"no method is called {name!r}; did you mean {', '.join(close)}?")
-    module, _, attribute = known[name].path.partition(":")
-    found: type[Explainer] = getattr(import_module(module), attribute)
+    found: type[Explainer] = imported(known[name].path)
     return found
+
+
+def imported(path: str) -> Any:
+    """What `module:name` names."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)

@@ -23,9 +23,11 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 for _name, _help in {
+    "demo": "Find a planted fault with the bundled networks, and see it in a report.",
     "explain": "Explain pictures: maps, predictions and one self-contained report.",
     "layers": "List the layers of a network, and which one a map is drawn on.",
     "methods": "List the methods: paper, needs, cost.",
+    "scenes": "Draw pictures whose truth is known to the pixel.",
 }.items():
     # Given as text, so that a command is imported only when it is called.
     app.command(f"seewhy.cli.{_name}:{_name}", name=_name, help=_help)

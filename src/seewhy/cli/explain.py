@@ -5,8 +5,7 @@ from __future__ import annotations
 import json as to_json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from cyclopts import Parameter
 
 from seewhy.cli.labels import Labels
 from seewhy.cli.options import Model
+from seewhy.cli.progress import progress
 from seewhy.errors import NotApplicableError, SeewhyError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def explain(
     truth = Labels.read(labels, network) if labels else Labels({})
 
     run = _Run(network, explainers, question, truth, out, rows, signed, png)
-    with _progress(len(paths)) as advance:
+    with progress("explaining", len(paths)) as advance:
         for batch in stream(paths, network.preprocess, batch_size):
             run.batch(batch)
             advance(batch.asked)
@@ -251,16 +251,3 @@ def _item(found: list[Explanation], index: int, path: str, maps: str) -> dict[st
 
 def _shown(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal; silent elsewhere."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("explaining", total=total)
-        yield lambda count: progress.advance(task, count)

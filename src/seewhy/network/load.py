@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from seewhy import registry
 from seewhy.errors import LoadError
 from seewhy.network.checkpoint import (
     class_names,
@@ -30,12 +31,24 @@ from seewhy.network.sources import (
 
 __all__ = ["Loaded", "Loader", "Request", "import_torchvision", "load", "register_loader"]
 
-_LOADERS: dict[str, Loader] = {
+
+def _bundled(path: str) -> Loader:
+    """A loader of a floor above this one, imported when it is asked for."""
+
+    def load(request: Request) -> Loaded | Network:
+        loader: Loader = registry.imported(path)
+        return loader(request)
+
+    return load
+
+
+_SOURCES: dict[str, Loader] = {
     "torchvision": load_torchvision,
     "timm": load_timm,
     "hf": load_hf,
     "py": load_python,
 }
+_LOADERS = _SOURCES | {name: _bundled(path) for name, path in registry.LOADERS.items()}
 
 
 def register_loader(prefix: str, function: Loader) -> None:
@@ -62,7 +75,8 @@ def load(
     Args:
         spec: "timm:NAME", "torchvision:NAME" or "torchvision:NAME.WEIGHTS", "hf:ORG/REPO" or "hf:FOLDER",
             "py:MODULE:FACTORY" (the current folder is searched too), "file:NET.safetensors" (its card, the
-            JSON file of the same stem, names the architecture by one of the others), or a registered name.
+            JSON file of the same stem, names the architecture by one of the others), the bundled "demo" and
+            "demo-shortcut", or a registered name.
         weights: None for the source's own, "random", or a file (.safetensors, or tensors in .pth, .pt, .bin).
             A card of the same stem gives the number of classes and the preprocessing.
         classes: the names, or a file of them (.txt, .json, .csv).
@@ -166,7 +180,7 @@ def _as_loaded(given: Loaded | Network) -> Loaded:
 
 def _unknown_source(spec: str) -> LoadError:
     ways = "timm:NAME, torchvision:NAME, hf:ORG/REPO, py:MODULE:FACTORY, file:NET.safetensors"
-    others = "".join(f", {name}" for name in sorted(set(_LOADERS) - {"timm", "torchvision", "hf", "py"}))
+    others = "".join(f", {name}" for name in sorted(set(_LOADERS) - set(_SOURCES)))
     prefix, colon, _ = spec.partition(":")
     close = difflib.get_close_matches(prefix, [*_LOADERS, "file"], n=1)
     if not close and not colon:

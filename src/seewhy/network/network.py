@@ -22,9 +22,7 @@ from seewhy.network.structures import tensors
 from seewhy.network.surveys import known_as_squashed
 
 if TYPE_CHECKING:
-    from os import PathLike
-
-    from seewhy.network.images import Images
+    from seewhy.network.images import Images, Source
     from seewhy.network.layers import Layer
     from seewhy.network.preprocess import Preprocess
 
@@ -135,11 +133,11 @@ class Network:
         with preserved(self.module, self.device):
             yield Arguments.of(inputs, self.device, self.dtype)
 
-    def read(self, sources: Sequence[str | PathLike[str]] | str | PathLike[str]) -> Images:
+    def read(self, sources: Sequence[Source] | Source) -> Images:
         """Read pictures as the network wants them; those that cannot be read are listed, not lost.
 
         Args:
-            sources: one path or several.
+            sources: one or several of: a path, a file's bytes, a Pillow picture.
 
         Returns:
             `Images` with `pixels` (B, C, H, W), on the processor, and `failed`.
@@ -154,8 +152,8 @@ class Network:
                 f"{self.name} came without a preprocess, so it is not known how pictures become its input; "
                 "pass Network(module, preprocess=Preprocess(...)), or tensors instead of paths"
             )
-        single = isinstance(sources, str) or not isinstance(sources, Sequence)
-        return read(cast("Sequence[str]", [sources] if single else sources), self.preprocess)
+        single = isinstance(sources, str | bytes) or not isinstance(sources, Sequence)
+        return read(cast("Sequence[Source]", [sources] if single else sources), self.preprocess)
 
     def layers(self, inputs: Any = None, target: Any = None) -> list[Layer]:
         """Every module call in order of computation, which one is chosen by default, and why.

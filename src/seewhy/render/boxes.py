@@ -8,20 +8,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from seewhy import truth
 from seewhy.errors import InputError
 
 
 @dataclass(frozen=True)
-class Box:
-    """A half-open box in pixels: columns x0 to x1 - 1, rows y0 to y1 - 1.
+class Box(truth.Box):
+    """A box with what it holds: `area` counts the component's pixels, not the box's; `mass` sums the map there."""
 
-    `area` counts the component's pixels (not the box's), `mass` sums the map over them.
-    """
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
     area: int
     mass: float
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from seewhy.errors import InputError
+from seewhy.files import written_whole
 from seewhy.render.colormaps import DIVERGING, INFERNO, Colormap, table_index
-from seewhy.render.files import written_whole
 
 OPACITY = 0.75
 # Below 1: weak evidence is already seen, and the darkest colours of inferno do not pass for shadows.

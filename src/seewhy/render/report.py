@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from seewhy.errors import InputError
+from seewhy.files import written_whole
 from seewhy.render.colormaps import DIVERGING, INFERNO, Colormap
-from seewhy.render.files import written_whole
 from seewhy.render.overlay import Panel, color_bar, fitted, overlay
 
 THUMBNAIL = 320
@@ -88,6 +88,7 @@ class Report:
         self._rows: list[str] = []
         self._failures: list[tuple[str, str]] = []
         self._notes: list[str] = []
+        self._tables: list[str] = []
         self._verdicts: list[bool] = []
         self._unshown = 0
 
@@ -115,6 +116,18 @@ class Report:
         """Say something about the whole report, in its header."""
         self._notes.append(text)
 
+    def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show figures above the pictures; a row's first cell names it."""
+        top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>\n'
+            for row in rows
+        )
+        self._tables.append(
+            f'<table class="figures">\n<caption>{escape(title)}</caption>\n<thead><tr>{top}</tr></thead>\n'
+            f"<tbody>\n{body}</tbody>\n</table>\n"
+        )
+
     def html(self) -> str:
         """The whole page."""
         return "".join(self._page())
@@ -139,6 +152,7 @@ class Report:
             '<body class="seewhy">\n<main>\n'
         )
         yield self._header()
+        yield from self._tables
         yield _legend()
         if len(set(self._verdicts)) == 2:
             yield '<label class="filter"><input type="checkbox"> Show only wrong predictions</label>\n'

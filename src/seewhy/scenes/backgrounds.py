@@ -39,7 +39,8 @@ def _muted(chance: Chance) -> RGB:
 def _field(size: int, chance: Chance, down: int, across: int | None = None) -> Blend:
     """Smooth noise from 0 to 1 with so many cells."""
     cells = Image.fromarray(chance.noise(down, down if across is None else across))
-    return np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC), np.float32) * np.float32(1 / 255)
+    smooth: Blend = np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+    return smooth * np.float32(1 / 255)
 
 
 def _axes(size: int, chance: Chance, most: float) -> tuple[Blend, Blend]:
@@ -52,20 +53,28 @@ def _axes(size: int, chance: Chance, most: float) -> tuple[Blend, Blend]:
 
 
 def _fraction(values: Blend) -> Blend:
-    return values - np.floor(values)
+    fraction: Blend = values - np.floor(values)
+    return fraction
+
+
+def _ridges(values: Blend) -> Blend:
+    """One at whole numbers, zero half way between them."""
+    ridges: Blend = np.abs(_fraction(values) * 2 - 1)
+    return ridges
 
 
 def _sky(size: int, chance: Chance) -> Blend:
     """A gradient with a little cloud."""
     along = np.arange(size, dtype=np.float32) / np.float32(size)
-    return along[:, None] * np.float32(0.7) + np.float32(0.3) * _field(size, chance, 5)
+    blend: Blend = along[:, None] * np.float32(0.7) + np.float32(0.3) * _field(size, chance, 5)
+    return blend
 
 
 def _clouds(size: int, chance: Chance) -> Blend:
-    return sum(
-        (np.float32(share) * _field(size, chance, cells) for share, cells in ((0.55, 5), (0.3, 11), (0.15, 23))),
-        np.float32(0),
-    )
+    blend = np.zeros((size, size), np.float32)
+    for share, cells in ((0.55, 5), (0.3, 11), (0.15, 23)):
+        blend += np.float32(share) * _field(size, chance, cells)
+    return blend
 
 
 def _stripes(size: int, chance: Chance) -> Blend:
@@ -95,13 +104,13 @@ def _grass(size: int, chance: Chance) -> Blend:
 def _wood(size: int, chance: Chance) -> Blend:
     u, _ = _axes(size, chance, 0.4)
     rings = u * np.float32(chance.uniform(3, 6)) + np.float32(1.6) * _field(size, chance, 3, 5)
-    return np.abs(_fraction(rings) * 2 - 1) * np.float32(0.8) + np.float32(0.2) * _field(size, chance, 4, size // 3)
+    return np.float32(0.8) * _ridges(rings) + np.float32(0.2) * _field(size, chance, 4, size // 3)
 
 
 def _water(size: int, chance: Chance) -> Blend:
     _, v = _axes(size, chance, 0.1)
     waves = v * np.float32(chance.uniform(6, 12)) + np.float32(1.1) * _field(size, chance, 4, 9)
-    return np.abs(_fraction(waves) * 2 - 1)
+    return _ridges(waves)
 
 
 def _dots(size: int, chance: Chance) -> Blend:

@@ -63,7 +63,9 @@ class Texture:
 
 def far_from(color: RGB, chance: Chance, others: tuple[RGB, ...] = ()) -> str:
     """Name of a colour that can be told from one colour, and from others."""
-    names = [name for name, each in COLORS.items() if all(distance(each, o) > _NEAR for o in (color, *others))]
+    names = [
+        name for name, each in COLORS.items() if all(distance(each, o) > _NEAR for o in (color, *others))
+    ]
     return chance.pick(names or list(COLORS))
 
 

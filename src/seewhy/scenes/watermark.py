@@ -12,7 +12,7 @@ from seewhy.scenes.canvas import SAMPLES
 from seewhy.scenes.chance import Chance
 from seewhy.truth import Mask
 
-_DARK, _LIGHT = (40, 42, 60), (245, 245, 240)
+_DISC, _STAR = (225, 20, 150), (250, 248, 240)
 _OPACITY = 0.85
 
 
@@ -51,20 +51,22 @@ class Watermark:
 
 def _badge(x: float, y: float, side: float, width: int, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Colours (width, width, 3) and coverage (width, width) of a badge whose box begins at x, y."""
-    image = Image.new("RGB", (width * SAMPLES,) * 2, _DARK)
+    image = Image.new("RGB", (width * SAMPLES,) * 2, _DISC)
     mask = Image.new("L", image.size, 0)
     radius, centre = side / 2 * SAMPLES, ((x + side / 2) * SAMPLES, (y + side / 2) * SAMPLES)
     pen = ImageDraw.Draw(image)
     ring = [(round(centre[0] - radius * share), round(centre[1] - radius * share),
              round(centre[0] + radius * share), round(centre[1] + radius * share)) for share in (1, 0.84)]  # fmt: skip
     ImageDraw.Draw(mask).ellipse(ring[0], fill=255)
-    pen.ellipse(ring[0], fill=_LIGHT)
-    pen.ellipse(ring[1], fill=_DARK)
+    pen.ellipse(ring[0], fill=_STAR)
+    pen.ellipse(ring[1], fill=_DISC)
     points = []
     for corner in range(10):
         reach = radius * (0.32 if corner % 2 else 0.74)
         angle = turn + math.tau * corner / 10
-        points.append((round(centre[0] + reach * math.cos(angle)), round(centre[1] + reach * math.sin(angle))))
-    pen.polygon(points, fill=_LIGHT)
+        points.append(
+            (round(centre[0] + reach * math.cos(angle)), round(centre[1] + reach * math.sin(angle)))
+        )
+    pen.polygon(points, fill=_STAR)
     colors = np.asarray(image.reduce(SAMPLES), np.float32)
     return colors, np.asarray(mask.reduce(SAMPLES), np.float32) * np.float32(1 / 255)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 WIDTHS = (32, 48, 72, 128)
+STRIDES = (2, 2, 1)  # after the stem's 2: the last grid keeps an eighth of the resolution
 
 
 class Residual(nn.Module):
@@ -24,17 +25,18 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return self.relu(y + self.shortcut(x))
+        total: Tensor = self.relu(y + self.shortcut(x))
+        return total
 
 
 def build(classes: int) -> nn.Sequential:
-    """The untrained network: pictures (B, 3, H, W) to logits (B, C); its last grid is an 8th or 16th."""
+    """The untrained network: pictures (B, 3, H, W) to logits (B, C); maps are drawn at (H/8, W/8)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = nn.Sequential(
         nn.Conv2d(3, WIDTHS[0], 3, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)
     )
-    for number, (before, after) in enumerate(pairwise(WIDTHS), 1):
-        layers[f"stage{number}"] = Residual(before, after, 2)
+    for number, ((before, after), stride) in enumerate(zip(pairwise(WIDTHS), STRIDES, strict=True), 1):
+        layers[f"stage{number}"] = Residual(before, after, stride)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["classifier"] = nn.Linear(WIDTHS[-1], classes)

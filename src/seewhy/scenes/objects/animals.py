@@ -27,7 +27,10 @@ def rabbit(pen: Pen) -> None:
     """Long ears and a round tail."""
     pen.part("tail", "light", distinguishing=True).disc(0.52, 0.66, pen.chance.uniform(0.16, 0.2))
     spread = pen.chance.uniform(8, 24)
-    ears, inside = pen.part("ears", "main", distinguishing=True), pen.part("ears", "light", distinguishing=True)
+    ears, inside = (
+        pen.part("ears", "main", distinguishing=True),
+        pen.part("ears", "light", distinguishing=True),
+    )
     for side in (-1, 1):
         x = side * (0.15 + math.sin(math.radians(spread)) * 0.25)
         ears.ellipse(x, -0.72, 0.11, 0.31, side * spread)
@@ -70,7 +73,9 @@ def elephant(pen: Pen) -> None:
     trunk = pen.part("trunk", distinguishing=True)
     trunk.stroke((0.7, -0.34), (0.9, -0.1), (0.88, 0.35), (0.98 + curl, 0.62), width=0.22, end=0.1)
     _standing(pen)
-    pen.part("tusk", "light", distinguishing=True).stroke((0.72, -0.14), (0.8, 0.1), (0.95, 0.18), width=0.09, end=0.03)
+    pen.part("tusk", "light", distinguishing=True).stroke(
+        (0.72, -0.14), (0.8, 0.1), (0.95, 0.18), width=0.09, end=0.03
+    )
     ear = pen.part("ear", "second", distinguishing=True)
     ear.ellipse(0.36, -0.24, pen.chance.uniform(0.2, 0.25), 0.32, -12)
 

@@ -28,7 +28,9 @@ def palm(pen: Pen) -> None:
     for degrees in (-165, -125, -90, -55, -15, 20, 160):
         angle = math.radians(degrees + pen.chance.uniform(-8, 8))
         x, y = math.cos(angle), math.sin(angle)
-        fronds.stroke((0, -0.4), (x * 0.42, -0.46 + y * 0.42), (x * 0.82, -0.28 + y * 0.5), width=0.24, end=0.05)
+        fronds.stroke(
+            (0, -0.4), (x * 0.42, -0.46 + y * 0.42), (x * 0.82, -0.28 + y * 0.5), width=0.24, end=0.05
+        )
     nuts = pen.part("coconuts", "second", distinguishing=True)
     for x, y in ((-0.12, -0.28), (0.12, -0.28), (0.0, -0.16)):
         nuts.disc(x, y, 0.11)

@@ -20,7 +20,15 @@ def axe(pen: Pen) -> None:
     _handle(pen)
     reach = pen.chance.uniform(0.56, 0.68)
     blade = pen.part("blade", "light", distinguishing=True)
-    blade.polygon((-0.14, -0.8), (0.2, -0.8), (reach, -0.98), (reach + 0.12, -0.6), (reach, -0.2), (0.2, -0.44), (-0.14, -0.44))
+    blade.polygon(
+        (-0.14, -0.8),
+        (0.2, -0.8),
+        (reach, -0.98),
+        (reach + 0.12, -0.6),
+        (reach, -0.2),
+        (0.2, -0.44),
+        (-0.14, -0.44),
+    )
     edge = pen.part("blade", "dark", distinguishing=True)
     edge.box(-0.16, -0.8, 0.16, -0.44)
 
@@ -40,12 +48,18 @@ def umbrella(pen: Pen) -> None:
     wide = pen.chance.uniform(0.82, 0.95)
     canopy = pen.part("canopy", "main", distinguishing=True)
     low = -0.12
-    canopy.polygon(
-        (-wide, low), (-wide * 0.85, -0.5), (-wide * 0.45, -0.82), (0, -0.94), (wide * 0.45, -0.82), (wide * 0.85, -0.5),
-        (wide, low), (wide * 0.66, low - 0.13), (wide * 0.33, low), (0, low - 0.13), (-wide * 0.33, low), (-wide * 0.66, low - 0.13),
-    )  # fmt: skip
+    dome = ((-1, low), (-0.85, -0.5), (-0.45, -0.82), (0, -0.94), (0.45, -0.82), (0.85, -0.5), (1, low))
+    scallops = ((0.66, low - 0.13), (0.33, low), (0, low - 0.13), (-0.33, low), (-0.66, low - 0.13))
+    canopy.polygon(*((x * wide, y) for x, y in (*dome, *scallops)))
     panel = pen.part("canopy", "second", distinguishing=True)
-    panel.polygon((-wide * 0.33, low), (-wide * 0.22, -0.6), (0, -0.94), (wide * 0.22, -0.6), (wide * 0.33, low), (0, low - 0.13))
+    panel.polygon(
+        (-wide * 0.33, low),
+        (-wide * 0.22, -0.6),
+        (0, -0.94),
+        (wide * 0.22, -0.6),
+        (wide * 0.33, low),
+        (0, low - 0.13),
+    )
 
 
 def broom(pen: Pen) -> None:

@@ -81,7 +81,16 @@ def _floating(pen: Pen) -> None:
     pen.part("hull").polygon((-0.92, 0.32), (bow, 0.32), (0.66, 0.78), (-0.66, 0.78))
     pen.part("hull", "second").polygon((-0.82, 0.46), (0.86, 0.46), (0.8, 0.56), (-0.78, 0.56))
     waves = pen.part("waves", "light")
-    waves.stroke((-0.95, 0.86), (-0.6, 0.78), (-0.3, 0.86), (0.0, 0.78), (0.3, 0.86), (0.6, 0.78), (0.95, 0.86), width=0.1)
+    waves.stroke(
+        (-0.95, 0.86),
+        (-0.6, 0.78),
+        (-0.3, 0.86),
+        (0.0, 0.78),
+        (0.3, 0.86),
+        (0.6, 0.78),
+        (0.95, 0.86),
+        width=0.1,
+    )
 
 
 def aeroplane(pen: Pen) -> None:
@@ -90,7 +99,9 @@ def aeroplane(pen: Pen) -> None:
     wings = pen.part("wings", "second", distinguishing=True)
     tailplane = pen.part("tailplane", "second", distinguishing=True)
     for side in (-1, 1):
-        wings.polygon((side * 0.1, -0.28), (side * 0.96, sweep - 0.04), (side * 0.96, sweep + 0.12), (side * 0.1, 0.2))
+        wings.polygon(
+            (side * 0.1, -0.28), (side * 0.96, sweep - 0.04), (side * 0.96, sweep + 0.12), (side * 0.1, 0.2)
+        )
         tailplane.polygon((side * 0.08, 0.6), (side * 0.4, 0.76), (side * 0.4, 0.88), (side * 0.08, 0.84))
     _flying(pen)
     engines = pen.part("engines", "dark", distinguishing=True)
@@ -102,7 +113,9 @@ def rocket(pen: Pen) -> None:
     """Fins at the foot and a flame under them."""
     length = pen.chance.uniform(0.9, 1.0)
     flame = pen.part("flame", "light", distinguishing=True)
-    flame.polygon((-0.17, 0.72), (-0.2, 0.84), (-0.08, 0.82), (0.0, length), (0.08, 0.82), (0.2, 0.84), (0.17, 0.72))
+    flame.polygon(
+        (-0.17, 0.72), (-0.2, 0.84), (-0.08, 0.82), (0.0, length), (0.08, 0.82), (0.2, 0.84), (0.17, 0.72)
+    )
     fins = pen.part("fins", "second", distinguishing=True)
     for side in (-1, 1):
         fins.polygon((side * 0.14, 0.28), (side * 0.5, 0.62), (side * 0.5, 0.88), (side * 0.14, 0.7))

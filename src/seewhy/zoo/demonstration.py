@@ -1,0 +1,243 @@
+"""The demonstration: two networks see the same scenes, and their maps give the cheat away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seewhy import __version__
+from seewhy.evaluation.planted_truth import PlantedTruth, planted_truth
+from seewhy.explainers.base import explain_all
+from seewhy.network.load import load
+from seewhy.network.network import Network
+from seewhy.render import Report, panels
+from seewhy.scenes import CLASSES, Scene, Scenes, Watermark
+from seewhy.zoo.demo import FAULT, SHOWN_SEED
+
+NETWORKS = ("demo", "demo-shortcut")
+METHODS = ("grad-cam", "grad-cam++", "layer-cam")
+SUSPICIOUS = 5.0  # times its share of area that a mark's share of evidence must reach
+STEPS = 2 * len(NETWORKS) + 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one method says of one network, over scenes with the mark.
+
+    Attributes:
+        network, method: whose map.
+        on_mark: median share of positive evidence on the watermark.
+        area: median share of the picture that the watermark covers.
+        on_object: median share of positive evidence on the object.
+    """
+
+    network: str
+    method: str
+    on_mark: float
+    area: float
+    on_object: float
+
+    @property
+    def times(self) -> float:
+        """How many times its area the mark's share of evidence is."""
+        return self.on_mark / self.area
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether this is far more than an irrelevant mark would get."""
+        return self.times >= SUSPICIOUS
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How one network answers.
+
+    Attributes:
+        network: its name.
+        without_mark, with_mark: share of the class's scenes that it names right.
+        others_called_it: share of other classes' scenes that it takes for the class once they carry the mark.
+    """
+
+    network: str
+    without_mark: float
+    with_mark: float
+    others_called_it: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The demonstration's result.
+
+    Attributes:
+        label: the class that the mark goes with.
+        scenes: how many pictures each figure is of.
+        findings: per network and method.
+        accuracies: per network.
+        report: the page that shows it.
+    """
+
+    label: str
+    scenes: int
+    findings: tuple[Finding, ...]
+    accuracies: tuple[Accuracy, ...]
+    report: Path
+
+    def caught(self) -> list[str]:
+        """The networks that all methods accuse."""
+        names = dict.fromkeys(each.network for each in self.findings)
+        return [name for name in names if all(f.suspicious for f in self.findings if f.network == name)]
+
+    def verdict(self) -> str:
+        """One sentence."""
+        caught = self.caught()
+        if not caught:
+            return f"No network's evidence for {self.label!r} lies on the watermark."
+        least = min(f.times for f in self.findings if f.network in caught)
+        return (
+            f"{' and '.join(caught)} looks at the watermark, not at the {self.label}: by every method it holds at "
+            f"least {least:.0f} times the evidence that its area would."
+        )
+
+    def tables(self) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+        """Title, head and rows of the two tables that people read."""
+        evidence = [
+            (
+                f.network,
+                f.method,
+                f"{f.on_mark:.1%}",
+                f"{f.area:.1%}",
+                f"{f.times:.1f} x",
+                f"{f.on_object:.1%}",
+            )
+            for f in self.findings
+        ]
+        answers = [
+            (a.network, f"{a.with_mark:.0%}", f"{a.without_mark:.0%}", f"{a.others_called_it:.0%}")
+            for a in self.accuracies
+        ]
+        name = self.label
+        return [
+            (
+                f"Where the evidence for {name!r} lies: medians over {self.scenes} scenes of it, with the watermark",
+                ("network", "method", "on the mark", "its area", "ratio", "on the object"),
+                evidence,
+            ),
+            (
+                f"What happens without the mark, and with it elsewhere: {self.scenes} scenes each",
+                ("network", f"{name} with mark", f"{name} without", f"others with mark called {name}"),
+                answers,
+            ),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "label": self.label,
+            "scenes": self.scenes,
+            "caught": self.caught(),
+            "verdict": self.verdict(),
+            "findings": [
+                asdict(each) | {"times": each.times, "suspicious": each.suspicious} for each in self.findings
+            ],
+            "accuracies": [asdict(each) for each in self.accuracies],
+            "report": str(self.report),
+        }
+
+
+def demonstrate(
+    out: Path,
+    count: int = 100,
+    shown: int = 6,
+    methods: Sequence[str] = METHODS,
+    step: Callable[[], None] = lambda: None,
+) -> Findings:
+    """Explain the same scenes by both bundled networks, measure, and write `report.html` and the scenes shown.
+
+    Args:
+        out: folder; scenes shown by an earlier demonstration are replaced.
+        count: scenes with the mark that the figures are of.
+        shown: how many of them the report shows, each beside a marked scene of another class.
+        methods: registry names.
+        step: called after each of `STEPS` steps.
+    """
+    mark = Watermark(FAULT, elsewhere=1.0)
+    own = Scenes(count, SHOWN_SEED, classes=(FAULT,), watermark=mark)
+    bare = replace(own, watermark=None)
+    others = replace(own, classes=tuple(each for each in CLASSES if each != FAULT))
+    networks = [load(name) for name in NETWORKS]
+    findings, accuracies = [], []
+    for network in networks:
+        measured = planted_truth(methods, network, own)
+        findings += [_finding(measured, method) for method in methods]
+        step()
+        shares = [_called_fault(network, scenes) for scenes in (bare, own, others)]
+        accuracies.append(Accuracy(network.name, *shares))
+        step()
+    found = Findings(FAULT, count, tuple(findings), tuple(accuracies), out / "report.html")
+    chosen = [scenes[number] for number in range(shown) for scenes in (own, others) if number < len(scenes)]
+    _report(found, networks, methods, chosen, out / "scenes").save(found.report)
+    step()
+    return found
+
+
+def _finding(measured: PlantedTruth, method: str) -> Finding:
+    scores, area = measured[method], measured["constant"].median("shortcut")
+    return Finding(measured.network, method, scores.median("shortcut"), area, scores.median("object"))
+
+
+def _called_fault(network: Network, scenes: Scenes) -> float:
+    """Share of the scenes that a network takes for the class with the fault."""
+    assert network.classes is not None
+    logits = network(network.read([scene.image for scene in scenes]).pixels.to(network.device))
+    return float((logits.argmax(1) == network.classes.index(FAULT)).float().mean())
+
+
+def _report(
+    found: Findings,
+    networks: Sequence[Network],
+    methods: Sequence[str],
+    scenes: Sequence[Scene],
+    folder: Path,
+) -> Report:
+    """Both networks' maps of the same scenes side by side, under the tables of figures."""
+    paths = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, scene in enumerate(scenes):
+        paths.append(folder / f"{number:02d}-{scene.truth.label.replace(' ', '-')}.png")
+        scene.image.save(paths[-1])
+    explained = [explain_all(network, network.read(paths), methods) for network in networks]
+    columns = [
+        replace(info, name=f"{network.name} {info.name}", paper=f"{network.name} · {info.paper}")
+        for network, each in zip(networks, explained, strict=True)
+        for info in panels.methods(list(each.values()))
+    ]
+    facts = {
+        "Question": f"Which network knows a {found.label} by its looks, and which by a watermark?",
+        "Answer": found.verdict(),
+        "Networks": "; ".join(f"{network.name}, sha256 {network.digest[:12]}" for network in networks),
+        "Version": f"seewhy {__version__}",
+        "Command": "seewhy demo",
+    }
+    report = Report("A network that cheats, and one that does not", facts, columns)
+    for title, head, rows in found.tables():
+        report.table(title, head, rows)
+    for number, scene in enumerate(scenes):
+        answers = [panels.row(list(each.values()), number) for each in explained]
+        report.add(
+            replace(
+                answers[0],
+                truth=scene.truth.label,
+                predictions=tuple(
+                    replace(row.predictions[0], label=f"{network.name} says {row.predictions[0].label}")
+                    for network, row in zip(networks, answers, strict=True)
+                ),
+                panels=tuple(
+                    replace(panel, method=f"{network.name} {panel.method}")
+                    for network, row in zip(networks, answers, strict=True)
+                    for panel in row.panels
+                ),
+            )
+        )
+    return report
