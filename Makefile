@@ -1,19 +1,26 @@
-# `make test` is all a fresh machine with Python needs; every target makes .venv first.
+# `make demo` and `make test` are all a fresh machine with Python needs; every target makes .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: test test-slow bench check docs clean
+.PHONY: demo test test-slow bench check docs clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.package
 	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 $(VENV)/.peers: $(VENV)/.installed
 	$(INSTALL) --editable '.[peers]'
 	touch $@
+
+demo: $(VENV)/.package  ## two bundled networks, one planted fault, a report that shows which has it
+	$(BIN)/seewhy demo
 
 check: $(VENV)/.installed  ## style and types, without the tests
 	$(BIN)/ruff check .
@@ -30,6 +37,8 @@ bench: $(VENV)/.peers  ## each headline number: peer, ours, ratio
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.peers  ## measure again, and rewrite the tables that the docs show
+	$(BIN)/python -m benchmarks.scenes --write
+	$(BIN)/python -m benchmarks.planted --write
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.agreement --write
 	-$(BIN)/python -m benchmarks --write

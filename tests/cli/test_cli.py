@@ -293,3 +293,24 @@ def test_help_takes_under_a_third_of_a_second() -> None:
 
     # Processor time, as a busy machine slows the clock on the wall; the fastest of five.
     assert min(times) < 0.3
+
+
+def test_scenes_are_drawn_into_a_folder_and_read_again(tmp_path, capsys) -> None:
+    from seewhy.scenes.files import read
+
+    options = ["--count", "6", "--seed", "3", "--classes", "cat", "--classes", "car", "--watermark", "car"]
+    assert run(["scenes", "--out", str(tmp_path / "s"), *options, "--json"]) == 0
+
+    said = json.loads(capsys.readouterr().out)
+    kept = list(read(tmp_path / "s"))
+    assert said["count"] == len(kept) == sum(said["labels"].values()) == 6
+    assert all((each.truth.shortcut is not None) == (each.truth.label == "car") for each in kept)
+    assert run(["scenes", "--out", str(tmp_path / "s"), *options]) == 1
+    assert "already holds scenes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--classes", "unicorn"], ["--size", "8"], ["--second", "2"]])
+def test_impossible_scenes_are_a_usage_error(tmp_path, capsys, option) -> None:
+    assert run(["scenes", "--out", str(tmp_path / "s"), "--count", "1", *option]) == 2
+    assert capsys.readouterr().err.startswith("seewhy: ")
+    assert not (tmp_path / "s").exists()

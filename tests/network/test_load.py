@@ -158,16 +158,16 @@ def test_others_register_names_of_their_own(monkeypatch):
     monkeypatch.setattr(loading, "_LOADERS", dict(loading._LOADERS))
     asked = []
 
-    def demo(request):
+    def mine(request):
         asked.append(request)
         return Loaded(toy(3), OWN, ["a", "b", "c"], 3)
 
-    register_loader("demo", demo)
-    network = load("demo", offline=True)
+    register_loader("mine", mine)
+    network = load("mine", offline=True)
     assert (network.classes, network.preprocess) == (("a", "b", "c"), OWN)
     assert (asked[0].name, asked[0].weights, asked[0].offline) == ("", "pretrained", True)
-    with pytest.raises(LoadError, match="demo"):
-        register_loader("demo", demo)
+    with pytest.raises(LoadError, match="mine"):
+        register_loader("mine", mine)
 
 
 def test_a_card_beside_the_weights_gives_classes_and_preprocessing(weights):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ _SIGMA = 0.25  # of the centred Gaussian, in sides of the picture
 _BATCH = 32
 
 
+@runtime_checkable
 class Known(Protocol):
     """A picture with its truth, such as a `seewhy.scenes.Scene`."""
 

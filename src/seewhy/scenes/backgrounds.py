@@ -66,8 +66,7 @@ def _ridges(values: Blend) -> Blend:
 def _sky(size: int, chance: Chance) -> Blend:
     """A gradient with a little cloud."""
     along = np.arange(size, dtype=np.float32) / np.float32(size)
-    blend: Blend = along[:, None] * np.float32(0.7) + np.float32(0.3) * _field(size, chance, 5)
-    return blend
+    return along[:, None] * np.float32(0.7) + np.float32(0.3) * _field(size, chance, 5)
 
 
 def _clouds(size: int, chance: Chance) -> Blend:

@@ -70,7 +70,7 @@ def placed(label: str, size: int, chance: Chance, least: float, most: float) -> 
 
 def aside(label: str, main: Pose, size: int, chance: Chance) -> Pose:
     """A small object where the main one covers it least, of three places tried."""
-    tried = [placed(label, size, chance, 0.12, 0.16) for _ in range(3)]
+    tried = [placed(label, size, chance, 0.11, 0.15) for _ in range(3)]
     return max(tried, key=lambda each: abs(each.x - main.x) + abs(each.y - main.y))
 
 
@@ -99,4 +99,4 @@ def _place(x: float, y: float) -> str:
 
 def _size(radius: float) -> str:
     """A size in words, from half a side in shares of the picture's."""
-    return "small" if radius < 0.22 else "medium" if radius <= 0.31 else "large"
+    return "small" if radius < 0.18 else "medium" if radius <= 0.265 else "large"

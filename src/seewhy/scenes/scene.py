@@ -113,7 +113,7 @@ class Scenes:
         label = chance.pick(self.classes)
         cast: list[Actor] = []
         others = [each for each in self.classes if each != label]
-        main = placed(label, self.size, chance, 0.25, 0.37)
+        main = placed(label, self.size, chance, 0.2, 0.33)
         if others and chance.happens(self.second):
             second = chance.pick(others)
             cast.append(costumed(second, aside(second, main, self.size, chance), behind, chance))

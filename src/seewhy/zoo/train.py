@@ -44,7 +44,7 @@ class Recipe:
     """
 
     scenes: int = 24_000
-    epochs: int = 6
+    epochs: int = 5
     batch: int = 64
     rate: float = 4e-3
     seed: int = 0
