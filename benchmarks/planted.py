@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 
 import seewhy
@@ -34,7 +33,8 @@ table.advantage("grad-cam", "centred Gaussian", "pointing")  # paired difference
 * **shortcut**: share of it on the watermark.
 
 Maps that know nothing stand below, in italics: a Gaussian in the picture's centre (sigma a quarter of the side), the
-centre pixel alone, noise on the layer's grid, and a constant map, whose shares are those of area.
+centre pixel (as a map a cone, closeness to it), noise on the layer's grid, and a constant map, whose shares are those
+of area.
 
 ## The clean network, {count} scenes
 
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

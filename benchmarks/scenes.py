@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 import seewhy
 from benchmarks.page import DOCS, provenance, write
 from seewhy.explainers.base import explain_all
-from seewhy.render import Panel, overlay
+from seewhy.render import overlay, panels
 from seewhy.scenes import CLASSES
 from seewhy.zoo.demo import FAULT
 
@@ -24,18 +23,19 @@ TEXT = """# Scenes: pictures whose truth is known
 
 ![Two scenes of each class](images/scenes.png)
 
-{classes} classes of objects made of parts, in {pairs} pairs: the two of a pair share everything but the parts that tell them
-apart, so it is known which part of a picture speaks for which class. Ten families of backgrounds, clutter, a smaller second
-object behind the main one in a third of the pictures, something in front of it in another third.
+{classes} classes of objects made of parts, in {pairs} pairs: the two of a pair share everything but the parts that
+tell them apart, so it is known which part of a picture speaks for which class. Ten families of backgrounds, clutter, a
+smaller second object behind the main one in a third of the pictures, something in front of it in another third.
 
 ```sh
 seewhy scenes --out out/scenes --count 20 --seed 7
 seewhy scenes --out out/marked --count 20 --watermark hammer --probability 0.95
 ```
 
-writes `000000.png` … and `truth.jsonl`, a line per picture: objects with class, box, colour, texture, place and size, a mask
-of each object and of each of its parts (COCO's uncompressed run lengths, down the columns), a caption, and the mask of the
-watermark. The same options give the same bytes on any machine, in any process and order, and with any numpy.
+writes `000000.png` … and `truth.jsonl`, a line per picture: objects with class, box, colour, texture, place and size, a
+mask of each object and of each of its parts (COCO's uncompressed run lengths, down the columns), a caption, and the
+mask of the watermark. The same options give the same pictures on any machine, in any process and order, and with any
+numpy.
 
 ```python
 from pathlib import Path
@@ -54,9 +54,9 @@ for kept in read(Path("some-scenes")):
     kept.path, kept.truth.label
 ```
 
-The watermark, a round badge of 24 to 28 pixels in a picture of 128, lies anywhere and belongs to no object: a shortcut for
-a network to take, and for an explanation to find. It is drawn last, from chances of its own, so the same scenes with and
-without it differ nowhere else.
+The watermark, a round badge of 24 to 28 pixels in a picture of 128, lies anywhere and belongs to no object: a shortcut
+for a network to take, and for an explanation to find. It is drawn last, from chances of its own, so the same scenes
+with and without it differ nowhere else.
 
 {speed}
 
@@ -85,18 +85,22 @@ def contact_sheet() -> Image.Image:
 def planted_fault() -> Image.Image:
     """Scenes with the mark, and what both bundled networks see in them: three rows."""
     scenes = seewhy.Scenes(6, 8, classes=(FAULT,), watermark=seewhy.Watermark(FAULT))
-    rows = [[np.asarray(scene.image.resize((192, 192), Image.Resampling.BICUBIC)) for scene in scenes]]
+    rows = [[_enlarged(scene.image) for scene in scenes]]
     for name in ("demo", "demo-shortcut"):
         network = seewhy.load(name)
-        found = explain_all(network, network.read([each.image for each in scenes]), ["layer-cam"], target=FAULT)
-        maps = [each[0][0].numpy() for each in found["layer-cam"].in_original()]
-        rows.append(
-            [
-                np.asarray(overlay(scene.image, Panel("layer-cam", values)).resize((192, 192), Image.Resampling.BICUBIC))
-                for scene, values in zip(scenes, maps, strict=True)
-            ]
+        found = explain_all(
+            network, network.read([each.image for each in scenes]), ["layer-cam"], target=FAULT
         )
+        drawn = [
+            overlay(scene.image, panels.panels(found["layer-cam"], row)[0])
+            for row, scene in enumerate(scenes)
+        ]
+        rows.append([_enlarged(each) for each in drawn])
     return sheet(rows)
+
+
+def _enlarged(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.resize((192, 192), Image.Resampling.BICUBIC))
 
 
 def milliseconds(count: int = 200, repeats: int = 5) -> float:
@@ -134,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

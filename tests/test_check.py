@@ -10,28 +10,37 @@ from torch import Tensor
 import seewhy
 from seewhy import registry
 from seewhy.check import check_explainer
-from seewhy.explainers.base import Computed
+from seewhy.check.toys import toy_networks
+from seewhy.explainers.base import Computed, Workload
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
-from seewhy.toys import toy_networks
 
 METHODS = [entry.name for entry in registry.explainers()]
 
 
+# What takes thousands of forwards by default keeps the same promises with few.
+SMALL = {
+    "rise": {"masks": 24},
+    "occlusion": {"window": 8, "stride": 8},
+    "integrated-gradients": {"steps": 4},
+    "smooth-grad": {"samples": 3},
+}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_built_in_method_keeps_the_contract_on_the_toy_networks(name: str) -> None:
-    contract = check_explainer(registry.explainer(name)())
+    contract = check_explainer(registry.explainer(name)(**SMALL.get(name, {})))
 
     assert contract.passed, str(contract)
 
 
-def test_the_contract_has_at_least_fifteen_checks_on_each_of_three_networks() -> None:
+def test_the_contract_has_at_least_thirty_checks_on_each_of_three_networks() -> None:
     contract = check_explainer(GradCAM())
 
     for name in toy_networks():
         kept = [check for check in contract.checks if check.network == name and check.status == "passed"]
-        assert len(kept) >= 15
+        assert len(kept) >= 30
 
 
 def test_a_method_that_does_not_apply_is_inconclusive_not_passed() -> None:
@@ -112,8 +121,8 @@ class _IgnoresWeights(_Spoiled):
 
 
 class _UnderstatesItsCost(GradCAM):
-    def plan(self, batch: int, targets: int, network: seewhy.Network) -> Cost:
-        return Cost(forwards=batch)
+    def plan(self, work: Workload, network: seewhy.Network) -> Cost:
+        return Cost(forwards=work.pictures)
 
 
 class _RunsTwiceAndCountsOnce(_Spoiled):

@@ -9,6 +9,7 @@ import pytest
 import seewhy
 from seewhy import registry
 from seewhy.errors import InputError
+from seewhy.explainers.base import Workload
 
 NAMES = ["cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam"]
 ENTRIES = {entry.name: entry for entry in registry.explainers()}
@@ -37,7 +38,7 @@ def test_what_a_listing_shows_is_what_the_class_says(name, fact):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_listing_shows_the_cost_that_the_method_plans(name):
-    cost = registry.explainer(name)().plan(1, 1, seewhy.Network(__import__("torch").nn.Identity()))
+    cost = registry.explainer(name)().plan(Workload(1), seewhy.Network(__import__("torch").nn.Identity()))
     shown = f"{cost.forwards} forward" + (f" + {cost.backwards} head backward" if cost.backwards else "")
     assert ENTRIES[name].cost == shown
 

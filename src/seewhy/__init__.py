@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
     from seewhy.evaluation.planted_truth import planted_truth as planted_truth
+    from seewhy.explainers.ablation_cam import AblationCAM as AblationCAM
     from seewhy.explainers.base import Explainer as Explainer
     from seewhy.explainers.base import explain_all as explain_all
     from seewhy.explainers.base import make as make
     from seewhy.explainers.cam import CAM as CAM
+    from seewhy.explainers.deconvolution import Deconvolution as Deconvolution
     from seewhy.explainers.eigen_cam import EigenCAM as EigenCAM
+    from seewhy.explainers.eigen_grad_cam import EigenGradCAM as EigenGradCAM
     from seewhy.explainers.grad_cam import GradCAM as GradCAM
     from seewhy.explainers.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlus
+    from seewhy.explainers.gradient import Gradient as Gradient
+    from seewhy.explainers.guided_backprop import GuidedBackprop as GuidedBackprop
+    from seewhy.explainers.guided_grad_cam import GuidedGradCAM as GuidedGradCAM
     from seewhy.explainers.hires_cam import HiResCAM as HiResCAM
+    from seewhy.explainers.input_x_gradient import InputXGradient as InputXGradient
+    from seewhy.explainers.integrated_gradients import IntegratedGradients as IntegratedGradients
     from seewhy.explainers.layer_cam import LayerCAM as LayerCAM
+    from seewhy.explainers.occlusion import Occlusion as Occlusion
+    from seewhy.explainers.rise import RISE as RISE
+    from seewhy.explainers.score_cam import ScoreCAM as ScoreCAM
+    from seewhy.explainers.smooth_grad import SmoothGrad as SmoothGrad
     from seewhy.explainers.x_grad_cam import XGradCAM as XGradCAM
     from seewhy.explanation import Cost as Cost
     from seewhy.explanation import Explanation as Explanation
@@ -58,6 +70,18 @@ _PLACES = {
     "explainers.hires_cam": ["HiResCAM"],
     "explainers.layer_cam": ["LayerCAM"],
     "explainers.x_grad_cam": ["XGradCAM"],
+    "explainers.ablation_cam": ["AblationCAM"],
+    "explainers.deconvolution": ["Deconvolution"],
+    "explainers.eigen_grad_cam": ["EigenGradCAM"],
+    "explainers.gradient": ["Gradient"],
+    "explainers.guided_backprop": ["GuidedBackprop"],
+    "explainers.guided_grad_cam": ["GuidedGradCAM"],
+    "explainers.input_x_gradient": ["InputXGradient"],
+    "explainers.integrated_gradients": ["IntegratedGradients"],
+    "explainers.occlusion": ["Occlusion"],
+    "explainers.rise": ["RISE"],
+    "explainers.score_cam": ["ScoreCAM"],
+    "explainers.smooth_grad": ["SmoothGrad"],
     "explanation": ["Cost", "Explanation"],
     "network.load": ["load"],
     "network.network": ["Network"],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seewhy.render import Box
 
 Normalize = Literal["max", "minmax", "signed"]
+Reduce = Literal["sum", "abs-sum", "abs-max"]
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,17 @@ class Explanation:
         """The only site's values."""
         return self.at()
 
+    def grid(self, site: Site | str | None = None) -> Float[Tensor, "B T h w"]:
+        """The values without a pixel method's channel axis, joined as its setting `reduce` says."""
+        return reduced(self.at(site), self.settings.get("reduce", "sum"))
+
     def evidence(self, site: Site | str | None = None) -> Float[Tensor, "B T H W"]:
         """What metrics read: rectified on the layer's grid, then upsampled to the input; not normalised.
 
         ReLU before upsampling is the rule (cam-family contract); the other order leaks across sign changes.
+        A pixel method's channels are joined first.
         """
-        return upsample(self.at(site).clamp_min(0), self.size)
+        return upsample(self.grid(site).clamp_min(0), self.size)
 
     def heatmaps(
         self, normalize: Normalize = "max", site: Site | str | None = None
@@ -161,7 +167,7 @@ class Explanation:
             site: which layer, if there are several.
         """
         if normalize == "signed":
-            values = upsample(self.at(site), self.size)
+            values = upsample(self.grid(site), self.size)
             return values / _nonzero(values.abs().amax((-2, -1), keepdim=True))
         evidence = self.evidence(site)
         if normalize == "minmax":
@@ -188,7 +194,7 @@ class Explanation:
         self, row: int, site: Site | str | None = None, signed: bool = False
     ) -> tuple[Float[Tensor, "T H0 W0"], Tensor]:
         """One picture's evidence (or signed values) in its own frame, and where the network saw it."""
-        values = self.at(site)[row]
+        values = self.grid(site)[row]
         if self.images is None:
             values = values if signed else values.clamp_min(0)
             return upsample(values[None], self.size)[0], torch.ones(self.size, dtype=torch.bool)
@@ -341,6 +347,15 @@ def _selected(images: Images, rows: Sequence[int]) -> Images:
         frames=tuple(images.frames[row] for row in rows),
         failed=(),
     )
+
+
+def reduced(values: Float[Tensor, "B T *grid"], how: Reduce = "sum") -> Float[Tensor, "B T h w"]:
+    """One number per position; of values with channels (B, T, C, h, w) their sum, or what is asked for."""
+    if values.ndim == 4:
+        return values
+    if how == "sum":
+        return values.sum(2)
+    return values.abs().sum(2) if how == "abs-sum" else values.abs().amax(2)
 
 
 def upsample(maps: Float[Tensor, "B T h w"], size: tuple[int, int]) -> Float[Tensor, "B T H W"]:

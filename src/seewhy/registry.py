@@ -50,6 +50,8 @@ class Entry:
 
 _TRUNK_AND_HEAD = "1 forward + 1 head backward"
 _ANY = "a layer with feature maps"
+_PIXELS = "a target that can be differentiated down to the pixels"
+_FULL = "1 forward + 1 backward"
 
 _EXPLAINERS = (
     Entry("cam", "seewhy.explainers.cam:CAM", "CAM", "Zhou et al., CVPR 2016",
@@ -66,6 +68,30 @@ _EXPLAINERS = (
           _TRUNK_AND_HEAD),
     Entry("eigen-cam", "seewhy.explainers.eigen_cam:EigenCAM", "EigenCAM", "Muhammad and Yeasin, IJCNN 2020", _ANY,
           "1 forward"),
+    Entry("eigen-grad-cam", "seewhy.explainers.eigen_grad_cam:EigenGradCAM", "Eigen-GradCAM",
+          "Gildenblat, pytorch-grad-cam, 2021", _ANY, _TRUNK_AND_HEAD),
+    Entry("ablation-cam", "seewhy.explainers.ablation_cam:AblationCAM", "Ablation-CAM",
+          "Desai and Ramaswamy, WACV 2020", _ANY, "as grad-cam where the head is affine, else 1 replay per channel"),
+    Entry("score-cam", "seewhy.explainers.score_cam:ScoreCAM", "Score-CAM", "Wang et al., CVPR workshop 2020", _ANY,
+          "1 forward per channel"),
+    Entry("rise", "seewhy.explainers.rise:RISE", "RISE", "Petsiuk et al., BMVC 2018", "nothing but outputs",
+          "1 forward per mask, 4,000 by default"),
+    Entry("occlusion", "seewhy.explainers.occlusion:Occlusion", "Occlusion", "Zeiler and Fergus, ECCV 2014",
+          "nothing but outputs", "1 forward per window, 625 by default at 224 pixels"),
+    Entry("gradient", "seewhy.explainers.gradient:Gradient", "Gradient", "Simonyan et al., ICLR workshop 2014", _PIXELS,
+          _FULL),
+    Entry("input-x-gradient", "seewhy.explainers.input_x_gradient:InputXGradient", "Input x Gradient",
+          "Shrikumar et al., 2016", _PIXELS, _FULL),
+    Entry("integrated-gradients", "seewhy.explainers.integrated_gradients:IntegratedGradients",
+          "Integrated Gradients", "Sundararajan et al., ICML 2017", _PIXELS, "32 forwards + 32 backwards"),
+    Entry("smooth-grad", "seewhy.explainers.smooth_grad:SmoothGrad", "SmoothGrad", "Smilkov et al., 2017",
+          "what the smoothed method needs", "50 times the smoothed method"),
+    Entry("guided-backprop", "seewhy.explainers.guided_backprop:GuidedBackprop", "Guided Backprop",
+          "Springenberg et al., ICLR workshop 2015", "ReLUs", _FULL),
+    Entry("deconvolution", "seewhy.explainers.deconvolution:Deconvolution", "Deconvolution",
+          "Zeiler and Fergus, ECCV 2014", "ReLUs", _FULL),
+    Entry("guided-grad-cam", "seewhy.explainers.guided_grad_cam:GuidedGradCAM", "Guided Grad-CAM",
+          "Selvaraju et al., ICCV 2017", "a layer with feature maps, and ReLUs", "2 forwards + 2 backwards"),
 )  # fmt: skip
 
 

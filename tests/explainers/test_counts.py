@@ -11,6 +11,7 @@ import torch
 from slow import network, pictures
 
 from seewhy import Classes, Network, Top, explain_all
+from seewhy.explainers.base import Workload
 
 GRADIENT = ["cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam"]
 ALL = [*GRADIENT, "eigen-cam"]
@@ -134,4 +135,4 @@ def test_the_counted_cost_is_within_the_planned_cost(names, net):
     from seewhy import make
 
     for name, explanation in found.items():
-        assert explanation.cost.within(make(name).plan(3, 2, Network(net)))
+        assert explanation.cost.within(make(name).plan(Workload(3, 2, (16, 16)), Network(net)))

@@ -75,7 +75,7 @@ def head_of(module: nn.Module, layer: str, inputs: Any, run: Callable[[Head], An
     with wrapped.prepared(inputs) as arguments:
         survey, _ = surveys.surveyed(wrapped, arguments, Anything())
         call = survey.of(name)[int(index.rstrip("]") or 0)]
-        plan, _ = surveys.planned(wrapped, arguments, survey, call)
+        plan, _ = surveys.planned(wrapped, arguments, survey, call, wrapped.digest)
         return run(record(module, arguments, plan))
 
 
@@ -241,7 +241,7 @@ def test_outputs_that_hold_no_tensor_are_not_taken_for_verified():
     wrapped = Network(module)
     with wrapped.prepared(pictures()) as arguments:
         survey, _ = surveys.surveyed(wrapped, arguments, target)
-        plan, _ = surveys.planned(wrapped, arguments, survey, survey.of("relu2")[0])
+        plan, _ = surveys.planned(wrapped, arguments, survey, survey.of("relu2")[0], wrapped.digest)
     assert not plan.verified
 
 

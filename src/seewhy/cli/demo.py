@@ -10,7 +10,7 @@ from pathlib import Path
 from seewhy.cli.progress import progress
 
 
-def demo(*, out: Path = Path("seewhy-demo"), json: bool = False, open_report: bool = True) -> int:
+def demo(*, out: Path = Path("seewhy-demo"), json: bool = False, no_open: bool = False) -> int:
     """Find a planted fault: two bundled networks, the same scenes, several methods.
 
     One network learnt its class from the drawings, the other from a watermark that went with it. Their accuracies say
@@ -19,7 +19,7 @@ def demo(*, out: Path = Path("seewhy-demo"), json: bool = False, open_report: bo
     Args:
         out: Folder for report.html and the scenes that it shows.
         json: Print the findings as JSON.
-        open_report: Open the report in a browser, where there is a desktop and a terminal.
+        no_open: Do not open the report in a browser, which is done where there is a desktop and a terminal.
     """
     from seewhy.zoo.demonstration import STEPS, demonstrate
 
@@ -39,7 +39,7 @@ def demo(*, out: Path = Path("seewhy-demo"), json: bool = False, open_report: bo
         console.print(table, "")
     console.print(found.verdict(), highlight=False)
     print(f"report: {found.report}")
-    if open_report and _on_a_desktop():
+    if not no_open and _on_a_desktop():
         import webbrowser
 
         webbrowser.open(found.report.resolve().as_uri())

@@ -157,8 +157,8 @@ def planted_truth(
     Each picture is explained for its main object's true class, and its map read in the picture's own pixels as
     `evidence`: rectified, upsampled, not scaled. Pointing follows Zhang et al. (IJCV 2018) with a mask and no
     tolerance, energy Wang et al. (Score-CAM, CVPRW 2020). The controls: a Gaussian in the picture's centre
-    (sigma a quarter of its side), its centre pixel, uniform noise on the first method's grid, and a constant map,
-    whose energy is the mask's share of area.
+    (sigma a quarter of its side), its centre pixel (as a map: closeness to it, a cone), uniform noise on the first
+    method's grid, and a constant map, whose energy is the mask's share of area.
 
     Args:
         explainers: registry names or explainers.
@@ -188,8 +188,8 @@ def planted_truth(
     pictures = iter(scenes)
     while group := list(islice(pictures, batch)):
         truths = [scene.truth for scene in group]
-        targets = [network.class_index(truth.label) for truth in truths]
         images = network.read([scene.image for scene in group]).to(network.device)
+        targets = [network.class_index(truth.label) for truth in truths]
         explanations = explain_all(network, images, explainers, target=targets)
         first = next(iter(explanations.values()))
         right += sum(best[0].index == target for best, target in zip(first.predictions, targets, strict=True))
@@ -251,11 +251,10 @@ def _controls(size: tuple[int, int], grid: tuple[int, int], noise: torch.Generat
     height, width = size
     y = (torch.arange(height) + 0.5) / height - 0.5
     x = (torch.arange(width) + 0.5) / width - 0.5
-    centre = torch.zeros(size)
-    centre[height // 2, width // 2] = 1
+    away = ((y[:, None] * height) ** 2 + (x * width) ** 2).sqrt()
     return {
         "centred Gaussian": torch.exp(-(y[:, None] ** 2 + x**2) / (2 * _SIGMA**2)),
-        "centre pixel": centre,
+        "centre pixel": 1 - away / away.max(),
         "random map": upsample(torch.rand(1, 1, *grid, generator=noise), size)[0, 0],
         "constant": torch.ones(size),
     }

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from seewhy.explainers.base import Computed, Explainer
+from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
@@ -47,8 +47,8 @@ class ActivationMethod(Explainer):
     def formula(self, feature: Feature) -> Float[Tensor, "B T h w"]:
         """The map before any final ReLU."""
 
-    def plan(self, batch: int, targets: int, network: Network) -> Cost:
-        return Cost(forwards=batch, backwards=batch * targets if self.uses_gradient else 0)
+    def plan(self, work: Workload, network: Network) -> Cost:
+        return Cost(forwards=work.pictures, backwards=work.scores if self.uses_gradient else 0)
 
     def request(self, study: Study) -> None:
         study.request(study.layers(self.layer), self.uses_gradient, self.precision)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar, get_args
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Explanation, Explanations, joined
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
-from seewhy.network.precision import in_chunks
+from seewhy.network.precision import in_chunks, resolved
 from seewhy.targets import TargetLike, as_target
 
 R = TypeVar("R")
@@ -39,6 +40,28 @@ class Computed:
     notes: tuple[tuple[str, ...], ...]
     reason: str
     cost: Cost
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a method is asked to explain, before it is.
+
+    Attributes:
+        pictures: how many (B).
+        targets: per picture (T).
+        size: height and width of the network's input, in pixels.
+        inputs: picture inputs of the network; 2 for a siamese one.
+    """
+
+    pictures: int
+    targets: int = 1
+    size: tuple[int, int] = (224, 224)
+    inputs: int = 1
+
+    @property
+    def scores(self) -> int:
+        """Pictures times targets: what is differentiated."""
+        return self.pictures * self.targets
 
 
 class Explainer(BaseModel, ABC):
@@ -72,8 +95,8 @@ class Explainer(BaseModel, ABC):
         return _validated(cls, {**cls.presets[preset], **changes})
 
     @abstractmethod
-    def plan(self, batch: int, targets: int, network: Network) -> Cost:
-        """An upper bound of the work for B pictures and T targets, set-up aside."""
+    def plan(self, work: Workload, network: Network) -> Cost:
+        """An upper bound of the work, set-up aside."""
 
     def request(self, study: Study) -> None:
         """Say which layers will be read, so that all methods share one pass."""
@@ -152,7 +175,7 @@ def explain_all(
 
         def run(start: int, stop: int) -> tuple[list[Explanation], Cost]:
             part = arguments if stop - start == arguments.batch else arguments.select(slice(start, stop))
-            study = Study(network, part, question.pick(range(start, stop), arguments.batch))
+            study = Study(network, part, question.pick(range(start, stop), arguments.batch), digest)
             return _explained(study, explainers, digest), study.cost
 
         parts = in_chunks(run, arguments.batch, chunk)
@@ -204,13 +227,18 @@ def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
 
 def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:
     setups = [_setup_of(each.request, study)[1] for each in explainers]
-    computed = []
+    computed: list[tuple[Computed, Cost]] = []
     for place, each in enumerate(explainers):
         try:
             computed.append(_setup_of(each.compute, study))
         except NotApplicableError as error:
             error.place = place
             raise
+    if not bool(torch.isfinite(study.scores).all()):
+        raise InputError(
+            f"{study.network.name} answers NaN or infinity for these pictures; look at the weights and at the range "
+            "of the input"
+        )
     common = study.question.notes or ("",) * study.arguments.batch
     network = study.network
     return [
@@ -220,7 +248,7 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
             labels=study.question.labels,
             predictions=study.predictions,
             method=each.name,
-            settings=each.model_dump(mode="json"),
+            settings=_resolved(each, network),
             signed=each.signed,
             class_agnostic=each.class_agnostic,
             network=network.name,
@@ -235,6 +263,14 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
         )
         for each, asking, (found, finding) in zip(explainers, setups, computed, strict=True)
     ]
+
+
+def _resolved(explainer: Explainer, network: Network) -> dict[str, Any]:
+    """The settings as they were used: `auto` number formats differ between machines."""
+    settings = explainer.model_dump(mode="json")
+    if "precision" in settings:
+        settings["precision"] = resolved(settings["precision"], network.device)
+    return settings
 
 
 def _setup_of(step: Callable[[Study], R], study: Study) -> tuple[R, Cost]:

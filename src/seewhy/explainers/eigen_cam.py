@@ -48,7 +48,12 @@ class EigenCAM(ActivationMethod):
         return signed.view(len(signed), 1, *feature.activation.shape[-2:]).float()
 
     def remarks(self, feature: Feature, values: Float[Tensor, "B T h w"]) -> list[list[str]]:
-        found = super().remarks(feature, values)
+        return self.degenerate(feature, values, super().remarks(feature, values))
+
+    def degenerate(
+        self, feature: Feature, values: Float[Tensor, "B T h w"], found: list[list[str]]
+    ) -> list[list[str]]:
+        """Add where no component is the strongest."""
         maps = feature.activation - self._mean(feature)
         top = values[:, 0].square().sum((-2, -1))
         if (maps.square().sum((1, 2, 3)) - top <= _DEGENERATE * top).all():

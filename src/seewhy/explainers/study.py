@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seewhy.errors import TargetError
 from seewhy.explanation import Cost, Predicted
 from seewhy.network.inputs import Arguments
-from seewhy.network.layers import Choice, Site, attention_modules, choose, resolve
+from seewhy.network.layers import PIXELS, Choice, Site, attention_modules, choose, resolve
 from seewhy.network.network import Network, main_output
+from seewhy.network.operations import Operation, Rule, intercept
 from seewhy.network.precision import Precision
 from seewhy.network.probe import Probe, gradients, probe
 from seewhy.network.replay import Head, record
+from seewhy.network.structures import map_tensors
 from seewhy.network.survey import Call, Survey
 from seewhy.network.surveys import planned, surveyed
 from seewhy.targets import BoundTarget, Target
@@ -35,6 +37,21 @@ class Feature:
 
     activation: Float[Tensor, "B K h w"]
     gradient: Float[Tensor, "B T K h w"] | None
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Scores, and what they change by with every pixel.
+
+    Attributes:
+        scores: of M pictures (M, T).
+        gradients: per picture input (M, T, C, H, W), float32.
+        cost: what it took.
+    """
+
+    scores: Float[Tensor, "M T"]
+    gradients: Mapping[Site, Float[Tensor, "M T C H W"]]
+    cost: Cost
 
 
 @dataclass
@@ -54,10 +71,12 @@ class Study:
         network: the network.
         arguments: the call.
         target: the question.
+        digest: the network's, from before it was run; some count their calls in a buffer.
     """
 
-    def __init__(self, network: Network, arguments: Arguments, target: Target) -> None:
+    def __init__(self, network: Network, arguments: Arguments, target: Target, digest: str) -> None:
         self.network = network
+        self.digest = digest
         self.arguments = arguments
         self.target = target
         self.cost = Cost()
@@ -127,6 +146,46 @@ class Study:
         self._count(precision, True, Cost(backwards=scores.numel()))
         return dict(zip(wanted, results, strict=True))
 
+    @property
+    def pixels(self) -> tuple[Site, ...]:
+        """The sites of maps that lie on the pictures themselves, one per picture input."""
+        return tuple(Site(PIXELS, 0, key) for key in self.arguments.pictures)
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        """The plain gradient at the pixels, which several methods share."""
+        return self.differentiated(self.arguments, None, {})
+
+    def differentiated(
+        self, arguments: Arguments, rows: Int[Tensor, " M"] | None, rules: Mapping[Operation, Rule]
+    ) -> Saliency:
+        """The scores of M pictures and their gradients at the pixels, for the same question.
+
+        Args:
+            arguments: the call with these pictures.
+            rows: which picture under study each is made from; all in order, and unchanged, by default.
+            rules: what other than the plain gradient is computed; they must not change the outputs.
+        """
+        leaves = {key: arguments[key].detach().clone().requires_grad_() for key in arguments.pictures}
+        with intercept(rules):
+            outputs = arguments.showing(leaves).call(self.network.module)
+            if rows is None:
+                # The pictures themselves: what other methods ask of the network need not be run again.
+                self.__dict__.setdefault("outputs", map_tensors(lambda each: each.detach(), outputs))
+            question = self.question if rows is None else self.question.select(rows.cpu())
+            scores = question(outputs)
+            found = gradients(scores, list(leaves.values()))
+        batch = arguments.batch
+        cost = Cost(forwards=batch, backwards=scores.numel())
+        self.cost += cost
+        at_sites = dict(zip(self.pixels, (each.float().transpose(0, 1) for each in found), strict=True))
+        return Saliency(scores.detach(), at_sites, cost)
+
+    @property
+    def clean(self) -> Cost:
+        """The pass over the pictures themselves, which every method needs and all share."""
+        return Cost(forwards=self.arguments.batch)
+
     @cached_property
     def outputs(self) -> Any:
         """The network's outputs for the pictures themselves; from the methods' pass where there is one."""
@@ -182,9 +241,17 @@ class Study:
         self.cost += cost
 
     def head(self, site: Site, rows: slice) -> Head:
-        """A head that replays from one site on, for some of the pictures, counted as set-up."""
+        """A head that replays from one site on, for some of the pictures; how to replay is set-up.
+
+        Who runs it counts its `forwards` and `replays`.
+        """
         call = next(c for c in self.survey.of(site.layer) if c.index == site.call)
-        plan, forwards = planned(self.network, self.arguments, self.survey, call)
-        head = record(self.network.module, self.arguments.select(rows), plan)
-        self.cost += Cost(setup=forwards + head.forwards)
-        return head
+        plan, forwards = planned(self.network, self.arguments, self.survey, call, self.digest)
+        self.cost += Cost(setup=forwards)
+        return record(self.network.module, self.arguments.select(rows), plan)
+
+    def of(self, arguments: Arguments, rows: Int[Tensor, " M"]) -> Study:
+        """The same question about other pictures, each made from one of those under study."""
+        study = Study(self.network, arguments, self.target, self.digest)
+        study.__dict__["question"] = self.question.select(rows)
+        return study

@@ -107,6 +107,25 @@ class Arguments:
         """The same call for some of the pictures."""
         return self.map(lambda tensor: tensor[rows])
 
+    def showing(self, pictures: Mapping[int | str, Tensor], rows: Tensor | None = None) -> Arguments:
+        """A call with M other pictures in place of some inputs; all other inputs are those of the given rows.
+
+        Args:
+            pictures: per input the M pictures.
+            rows: which of the B pictures each stands for; all in order by default.
+        """
+        first = next(iter(pictures.values()))
+
+        def each(key: int | str, value: Any) -> Any:
+            if key in pictures:
+                return pictures[key]
+            per_picture = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
+            return value[rows] if per_picture and rows is not None else value
+
+        positional = tuple(each(key, value) for key, value in enumerate(self.positional))
+        named = {name: each(name, value) for name, value in self.named.items()}
+        return Arguments(positional, named, len(first), self.pictures)
+
     def call(self, module: nn.Module) -> Any:
         """Run the module on copies of these arguments, as it may write to them."""
         named = {name: _copied(value) for name, value in self.named.items()}

@@ -22,7 +22,7 @@ class Site:
     """Where a map lies: one call of one layer, for one picture input.
 
     Attributes:
-        layer: dotted name of the module.
+        layer: dotted name of the module; `PIXELS` for a map of the input itself.
         call: which of its calls, for a module that is called more than once.
         input: position or name of the picture input that the map belongs to.
     """
@@ -34,6 +34,10 @@ class Site:
     def __str__(self) -> str:
         call = f"[{self.call}]" if self.call else ""
         return self.layer + call + (f" of input {self.input}" if self.input else "")
+
+
+PIXELS = "pixels"
+"""Stands for a layer's name where a map lies on the picture itself."""
 
 
 @dataclass(frozen=True)
@@ -259,3 +263,8 @@ def _examples(survey: Survey) -> str:
 
 def _shown(shapes: tuple[tuple[int, ...], ...]) -> str:
     return " and ".join(str(shape) for shape in shapes) or "no tensor"
+
+
+def most_channels(module: nn.Module) -> int:
+    """An upper bound of the channels of any feature map, from what the parameters take in and give out."""
+    return max((max(each.shape[:2]) for each in module.parameters() if each.ndim), default=1)

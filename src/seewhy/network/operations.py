@@ -57,6 +57,19 @@ class Computation:
         written = name.endswith("_") and not name.endswith("__")
         return bool(written or name.startswith("__i") or self.kwargs.get("inplace"))
 
+    @property
+    def rectifies(self) -> bool:
+        """Whether this is a ReLU by any name: relu, relu6, hardtanh from 0, clamp at 0."""
+        if self.operation == Operation.RELU:
+            return True
+        name = getattr(self.function, "__name__", "").rstrip("_")
+        if name == "relu6":
+            return True
+        if name not in ("hardtanh", "clamp", "clamp_min", "clip"):
+            return False
+        low = self.args[1] if len(self.args) > 1 else self.kwargs.get("min_val", self.kwargs.get("min"))
+        return isinstance(low, int | float) and low == 0
+
     def run(self) -> Any:
         """Compute the ordinary result."""
         return self.function(*self.args, **self.kwargs)
@@ -82,7 +95,7 @@ def _functions() -> dict[Any, Operation]:
             [torch, Tensor, F],
             "relu6 hardtanh hardtanh_ gelu silu mish elu elu_ selu celu leaky_relu leaky_relu_ prelu "
             "softplus hardswish hardsigmoid sigmoid sigmoid_ tanh tanh_ logsigmoid "
-            "clamp clamp_ clamp_min clamp_min_",
+            "clamp clamp_ clamp_min clamp_min_ clip clip_",
         ),
         Operation.ADD: (
             [torch, Tensor],

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -25,10 +26,33 @@ def fast_in_bfloat16(device_type: str) -> bool:
     return False
 
 
+def resolved(precision: Precision, device: torch.device) -> Precision:
+    """What `auto` means on a device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if fast_in_bfloat16(device.type) else "float32"
+
+
+def exact_type(device: torch.device) -> torch.dtype:
+    """Float64 where there is one: for small differences of large sums."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """The context in which forwards run; `auto` means bfloat16 where it is faster."""
-    lower = precision == "bfloat16" or (precision == "auto" and fast_in_bfloat16(device.type))
+    lower = resolved(precision, device) == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device; a guess of 2 GB where it does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 2 << 30
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")), 2 << 30)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -49,15 +49,20 @@ def known_as_squashed(module: nn.Module) -> bool:
     return _squashed.get(module) == module_numbers(module)
 
 
-def planned(network: Network, arguments: Arguments, found: Survey, call: Call) -> tuple[Plan, int]:
-    """The verified replay plan from one call on, and the forwards that it cost now."""
+def planned(
+    network: Network, arguments: Arguments, found: Survey, call: Call, digest: str
+) -> tuple[Plan, int]:
+    """The verified replay plan from one call on, and the forwards that it cost now.
+
+    A plan that could not be verified is kept for these weights (`digest`) only.
+    """
     key = ("plan", module_numbers(network.module), arguments.signature, call.name, call.index)
     kept = _kept.setdefault(network.module, {})
-    plan = kept.get(key) or kept.get((*key, weights_version(network)))
+    plan = kept.get(key) or kept.get((*key, digest))
     if plan is None:
         plan = plan_replay(network.module, noisy_pair(arguments), found, call)
         # What could not be verified may be so with other weights.
-        _keep(kept, key if plan.verified else (*key, weights_version(network)), plan)
+        _keep(kept, key if plan.verified else (*key, digest), plan)
         # Two pictures recorded, two others, four in full, four replayed, and four replayed with less memory.
         return plan, 16 if plan.order else 0
     return plan, 0
@@ -71,11 +76,6 @@ def remembered(network: Network, key: Hashable) -> Any:
 def remember(network: Network, key: Hashable, value: Any) -> None:
     """Keep something small about a network; it must not refer to the module."""
     _keep(_kept.setdefault(network.module, {}), (module_numbers(network.module), key), value)
-
-
-def weights_version(network: Network) -> int:
-    """A number that changes when parameters or buffers are written to or exchanged."""
-    return hash(network.digest)
 
 
 def module_numbers(module: nn.Module) -> tuple[int, ...]:

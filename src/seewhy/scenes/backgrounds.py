@@ -84,7 +84,8 @@ def _stripes(size: int, chance: Chance) -> Blend:
 def _checks(size: int, chance: Chance) -> Blend:
     u, v = _axes(size, chance, 0.8)
     count = np.float32(chance.uniform(3, 9))
-    return ((_fraction(u * count) < 0.5) == (_fraction(v * count) < 0.5)).astype(np.float32)
+    light: Blend = ((_fraction(u * count) < 0.5) == (_fraction(v * count) < 0.5)).astype(np.float32)
+    return light
 
 
 def _bricks(size: int, chance: Chance) -> Blend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Float
@@ -27,6 +27,7 @@ class BoundTarget:
         rows: the picture that each row of the outputs belongs to.
         notes: per picture, remarks about the question.
         cacheable: whether the question can be written down; plain callables cannot.
+        probability: asks for the probability of the same classes, where it is classes that are asked about.
     """
 
     ask: Ask
@@ -34,6 +35,7 @@ class BoundTarget:
     rows: Tensor
     notes: tuple[str, ...] = ()
     cacheable: bool = True
+    probability: Ask | None = None
 
     def __call__(self, outputs: Any) -> Float[Tensor, "B T"]:
         """The scores, float32."""
@@ -49,9 +51,11 @@ class BoundTarget:
 
     def select(self, rows: Tensor) -> BoundTarget:
         """The same question for outputs whose rows belong to these pictures, in this order."""
-        return BoundTarget(
-            self.ask, self.labels, self.rows[rows.to(self.rows.device)], self.notes, self.cacheable
-        )
+        return replace(self, rows=self.rows[rows.to(self.rows.device)])
+
+    def as_probability(self) -> BoundTarget:
+        """The probability of the same classes; the question itself where it is not about classes."""
+        return replace(self, ask=self.probability) if self.probability else self
 
 
 @dataclass(frozen=True)

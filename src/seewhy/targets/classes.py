@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.errors import TargetError
 from seewhy.network.network import Network, main_output
-from seewhy.targets.base import BoundTarget, ClassLike, Target
+from seewhy.targets.base import Ask, BoundTarget, ClassLike, Target
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,19 @@ class _PerClass(Target):
             signs = None
             labels = tuple(tuple(network.class_name(int(i)) for i in row) for row in indices)
 
-        def ask(outputs: Any, rows: Tensor) -> Tensor:
-            output = self._read(outputs)
-            rows = rows.to(output.device)
-            if signs is None:
-                return self._scores(output, network).gather(1, indices[rows])
-            return self._single(output, signs[rows], network)
+        def asking(kind: _PerClass) -> Ask:
+            def ask(outputs: Any, rows: Tensor) -> Tensor:
+                output = kind._read(outputs)
+                rows = rows.to(output.device)
+                if signs is None:
+                    return kind._scores(output, network).gather(1, indices[rows])
+                return kind._single(output, signs[rows], network)
 
-        return BoundTarget(ask, labels, torch.arange(batch), _saturated(output, network, batch))
+            return ask
+
+        notes = _saturated(output, network, batch)
+        probability = asking(Probability(0, output=self.output))
+        return BoundTarget(asking(self), labels, torch.arange(batch), notes, probability=probability)
 
     def _single(self, output: Tensor, signs: Tensor, network: Network) -> Tensor:
         """Scores of yes (+1) or no (-1) on a single column."""

@@ -29,20 +29,22 @@ class Finding:
     Attributes:
         network, method: whose map.
         on_mark: median share of positive evidence on the watermark.
-        area: median share of the picture that the watermark covers.
+        mark: median share of the picture that the watermark covers.
         on_object: median share of positive evidence on the object.
+        object: median share of the picture that the object covers.
     """
 
     network: str
     method: str
     on_mark: float
-    area: float
+    mark: float
     on_object: float
+    object: float
 
     @property
     def times(self) -> float:
         """How many times its area the mark's share of evidence is."""
-        return self.on_mark / self.area
+        return self.on_mark / self.mark
 
     @property
     def suspicious(self) -> bool:
@@ -107,9 +109,9 @@ class Findings:
                 f.network,
                 f.method,
                 f"{f.on_mark:.1%}",
-                f"{f.area:.1%}",
-                f"{f.times:.1f} x",
+                f"{f.times:.1f}",
                 f"{f.on_object:.1%}",
+                f"{f.on_object / f.object:.1f}",
             )
             for f in self.findings
         ]
@@ -121,7 +123,7 @@ class Findings:
         return [
             (
                 f"Where the evidence for {name!r} lies: medians over {self.scenes} scenes of it, with the watermark",
-                ("network", "method", "on the mark", "its area", "ratio", "on the object"),
+                ("network", "method", "on the mark", "times its area", "on the object", "times its area"),
                 evidence,
             ),
             (
@@ -183,8 +185,10 @@ def demonstrate(
 
 
 def _finding(measured: PlantedTruth, method: str) -> Finding:
-    scores, area = measured[method], measured["constant"].median("shortcut")
-    return Finding(measured.network, method, scores.median("shortcut"), area, scores.median("object"))
+    shares = [
+        measured[name].median(measure) for measure in ("shortcut", "object") for name in (method, "constant")
+    ]
+    return Finding(measured.network, method, *shares)
 
 
 def _called_fault(network: Network, scenes: Scenes) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def toy_networks() -> dict[str, nn.Module]:
-    """Three small networks that methods are checked on by default; each has its own traps."""
+    """Small networks that methods are checked on by default; each has its own traps."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         plain = nn.Sequential(

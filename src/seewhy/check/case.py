@@ -1,0 +1,112 @@
+"""A method on a network under check, and how its results are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seewhy.explainers.activation import UNSTABLE
+from seewhy.explainers.base import Explainer
+from seewhy.explanation import Explanation
+from seewhy.network.layers import PIXELS
+from seewhy.network.network import Network
+from seewhy.targets import TargetLike, as_target
+
+# Relative to the largest value of a map: what another batch size may change in float32.
+TOLERANCE = 1e-5
+
+
+class BrokenError(Exception):
+    """A promise was not kept."""
+
+
+class UnclearError(Exception):
+    """Nothing could be said."""
+
+
+@dataclass
+class Case:
+    """A method on a network, and its explanation, computed once."""
+
+    explainer: Explainer
+    network: Network
+    images: Any
+    target: TargetLike
+
+    @cached_property
+    def result(self) -> Explanation:
+        # The first call of a network surveys it; what is counted is the second.
+        self.explainer(self.network, self.images, self.target)
+        return self.explainer(self.network, self.images, self.target)
+
+    @cached_property
+    def batch(self) -> int:
+        return len(self.result)
+
+    def of(self, rows: Sequence[int], **options: Any) -> Explanation:
+        """The explanation of some of the pictures."""
+        images = picked(self.images, list(rows), self.batch)
+        target = as_target(self.target).pick(list(rows), self.batch)
+        return self.explainer(self.network, images, target, **options)
+
+    def on(self, module: nn.Module) -> Explanation:
+        """The same pictures explained on other weights, at the same layers."""
+        layers = tuple(dict.fromkeys(site.layer for site in self.result.maps))
+        named = "layer" in type(self.explainer).model_fields and PIXELS not in layers
+        explainer = self.explainer.model_copy(update={"layer": layers}) if named else self.explainer
+        return explainer(Network(module, head=self.network.head), self.images, self.target)
+
+    def again(self, images: Any = None) -> Explanation:
+        """The explanation once more, of these or of other pictures."""
+        return self.explainer(self.network, self.images if images is None else images, self.target)
+
+    def filled(self, value: float) -> Any:
+        """The same inputs with constant pictures."""
+        return mapped(self.images, lambda each: torch.full_like(each, value))
+
+
+def same(one: Explanation, other: Explanation, what: str) -> None:
+    """Raise where two explanations differ by more than another batch size makes of float32."""
+    try:
+        for site, values in one.maps.items():
+            close(values, other.maps[site], what)
+    except BrokenError as error:
+        unstable = [note for notes in other.notes for note in notes if note.startswith(UNSTABLE)]
+        if unstable:
+            raise UnclearError(f"{error}, but the method says so itself: {unstable[0]}") from error
+        raise
+
+
+def close(one: Tensor, other: Tensor, what: str) -> None:
+    """Raise where two maps differ by more than the tolerance."""
+    difference = float((one - other).abs().max())
+    bound = TOLERANCE * max(float(other.abs().max()), 1e-30)
+    if difference > bound:
+        raise BrokenError(
+            f"{what}: differs by {difference:.2g}, {difference / bound * TOLERANCE:.1g} of the largest"
+        )
+
+
+def picked(images: Any, rows: list[int], batch: int) -> Any:
+    """The call for some of the pictures."""
+    return mapped(images, lambda each: each[rows] if len(each) == batch else each, pictures_only=False)
+
+
+def mapped(images: Any, change: Callable[[Tensor], Tensor], pictures_only: bool = True) -> Any:
+    """Change the tensors of a call; only pictures, or whatever has a batch."""
+
+    def each(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim > 0 and (value.ndim == 4 or not pictures_only):
+            return change(value)
+        return value
+
+    if hasattr(images, "pixels"):
+        return each(images.pixels)
+    if isinstance(images, dict):
+        return {name: each(value) for name, value in images.items()}
+    return tuple(each(value) for value in images) if isinstance(images, tuple | list) else each(images)

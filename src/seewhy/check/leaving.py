@@ -1,0 +1,80 @@
+"""Nothing is left behind: not after a call, an error or an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seewhy.check.case import BrokenError, Case, UnclearError, mapped
+from seewhy.check.leftovers import changed, disturbed, snapshot
+from seewhy.network.preserve import replaced_forwards
+
+
+def _leaves(what: str) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        with disturbed(case.network.module):
+            before = snapshot(case.network.module)
+            case.explainer(case.network, case.images, case.target)
+            _unchanged(before, snapshot(case.network.module), what)
+
+    return check
+
+
+def _put_back_after(error: type[BaseException]) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        module = case.network.module
+        names = [layer.name for layer in case.network.layers(case.images)]
+        modules = dict(module.named_modules())
+        leaves = [name for name in names if name in modules and not list(modules[name].children())]
+        if not leaves:
+            raise UnclearError("no module to fail in")
+
+        def fail(original: Any, *args: Any, **kwargs: Any) -> Any:
+            raise error("half-way")
+
+        with disturbed(module):
+            before = snapshot(module)
+            with replaced_forwards({modules[leaves[len(leaves) // 2]]: fail}):
+                try:
+                    case.again()
+                except error:
+                    pass
+                else:
+                    raise BrokenError(f"the network's own {error.__name__} did not come through")
+            _unchanged(before, snapshot(module), *before)
+
+    return check
+
+
+def _pictures(case: Case) -> None:
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def keep(each: Tensor) -> Tensor:
+        kept.append((each, each.clone()))
+        return each
+
+    case.again(mapped(case.images, keep))
+    if not all(torch.equal(now, before) for now, before in kept):
+        raise BrokenError("the pictures were written to")
+
+
+def _unchanged(before: dict[str, Any], after: dict[str, Any], *what: str) -> None:
+    broken = set(changed(before, after)) & {*what, "modes of torch"}
+    if broken:
+        raise BrokenError(f"changed: {', '.join(sorted(broken))}")
+
+
+CHECKS = {
+    "parameters and buffers are as they were": _leaves("state"),
+    "gradients and their flags are as they were": _leaves("gradients"),
+    "training modes are as they were": _leaves("modes"),
+    "hooks and attributes are as they were": _leaves("attributes"),
+    "memory layouts are as they were": _leaves("strides"),
+    "random states are as they were": _leaves("random states"),
+    "the pictures are as they were": _pictures,
+    "everything is put back when the network raises": _put_back_after(RuntimeError),
+    "everything is put back when it is interrupted": _put_back_after(KeyboardInterrupt),
+}

@@ -1,0 +1,169 @@
+"""The same question gives the same map: alone, in a batch, in any order, chunk, mode, format and layout."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from seewhy.check.case import BrokenError, Case, UnclearError, close, mapped, same
+from seewhy.errors import NotApplicableError
+from seewhy.explainers.base import explain_all
+from seewhy.explainers.grad_cam import GradCAM
+from seewhy.explainers.hires_cam import HiResCAM
+from seewhy.targets import Top
+
+_AGREES = 0.99
+
+
+def _batch_equals_pictures(case: Case) -> None:
+    for row in range(case.batch):
+        same(case.of([row]), case.result.select([row]), f"picture {row}")
+
+
+def _order(case: Case) -> None:
+    backwards = list(range(case.batch))[::-1]
+    same(case.of(backwards), case.result.select(backwards), "reversed")
+
+
+def _chunks(case: Case) -> None:
+    for chunk in (1, 2):
+        same(case.of(range(case.batch), chunk=chunk), case.result, f"chunk={chunk}")
+
+
+def _repeatable(case: Case) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)  # another random state than before: results must not depend on it
+        again = case.of(range(case.batch))
+    for site, values in case.result.maps.items():
+        if not torch.equal(values, again.maps[site]):
+            raise BrokenError(f"the second call differs by {(values - again.maps[site]).abs().max():.2g}")
+
+
+def _several_targets(case: Case) -> None:
+    if not case.result.predictions[0] or len(case.result.predictions[0]) < 2 or case.target is not None:
+        raise UnclearError("the network has no classes to choose from")
+    both = case.explainer(case.network, case.images, Top(2))
+    for place in range(2):
+        labels = [row[place].index for row in case.result.predictions]
+        one = case.explainer(case.network, case.images, labels)
+        for site, values in one.maps.items():
+            close(both.maps[site][:, place], values[:, 0], f"target {place}")
+
+
+def _duplicates(case: Case) -> None:
+    found = case.of([0, 1, 0])
+    for values in found.maps.values():
+        close(values[2], values[0], "the same picture twice")
+
+
+def _without_gradients(case: Case) -> None:
+    with torch.no_grad():
+        same(case.again(), case.result, "inside torch.no_grad")
+    with torch.inference_mode():
+        found = case.again()
+    same(found, case.result, "inside torch.inference_mode")
+
+
+def _channels_last(case: Case) -> None:
+    same(
+        case.again(mapped(case.images, lambda each: each.contiguous(memory_format=torch.channels_last))),
+        case.result,
+        "channels-last pictures",
+    )
+
+
+def _views(case: Case) -> None:
+    """Pictures that are every second row of a larger tensor."""
+    strided = mapped(case.images, lambda each: torch.stack([each, each], 1).flatten(0, 1)[::2])
+    same(case.again(strided), case.result, "pictures that are not contiguous")
+
+
+def _double(case: Case) -> None:
+    module = copy.deepcopy(case.network.module).double()
+    found = case.on(module)
+    for site, values in found.maps.items():
+        correlation = spearman(values, case.result.maps[site])
+        if correlation < _AGREES:
+            raise BrokenError(f"in float64 the map correlates by {correlation:.3f} only")
+
+
+def _bfloat16(case: Case) -> None:
+    if "precision" not in type(case.explainer).model_fields:
+        raise UnclearError("the method has no setting for it")
+    lower = case.explainer.model_copy(update={"precision": "bfloat16"})
+    found = lower(case.network, case.images, case.target)
+    for site, values in found.maps.items():
+        correlation = spearman(values, case.result.maps[site])
+        if correlation < _AGREES:
+            # Networks as small as the built-in ones round more than real ones, where this is measured.
+            raise UnclearError(f"on this network the maps correlate by {correlation:.3f}")
+
+
+def _seed(case: Case) -> None:
+    if "seed" not in type(case.explainer).model_fields:
+        raise UnclearError("nothing about the method is random")
+    other = case.explainer.model_copy(update={"seed": 12_345})
+    found = other(case.network, case.images, case.target)
+    repeated = other(case.network, case.images, case.target)
+    for site, values in found.maps.items():
+        if not torch.equal(values, repeated.maps[site]):
+            raise BrokenError("one seed gives two maps")
+    if all(torch.equal(values, case.result.maps[site]) for site, values in found.maps.items()):
+        raise BrokenError("another seed gives the same map")
+
+
+def _repeated_layers(case: Case) -> None:
+    field = type(case.explainer).model_fields.get("layer")
+    if field is None or "tuple" not in str(field.annotation):
+        raise UnclearError("the method takes one layer or none")
+    places = [
+        layer.name for layer in case.network.layers(case.images, case.target) if layer.layout is not None
+    ]
+    chosen = next(iter(case.result.maps)).layer
+    others = [name for name in places if name and name != chosen and "[" not in name]
+    if not others:
+        raise UnclearError("the network has one layer with feature maps")
+    pair = (others[len(others) // 2], chosen)
+    try:
+        both = case.explainer.model_copy(update={"layer": pair})(case.network, case.images, case.target)
+    except NotApplicableError as error:
+        raise UnclearError(str(error)) from error
+    for name in pair:
+        one = case.explainer.model_copy(update={"layer": name})(case.network, case.images, case.target)
+        for site, values in one.maps.items():
+            close(both.maps[site], values, f"{name} beside another layer")
+
+
+def _shared(case: Case) -> None:
+    """Asked for together with another method."""
+    other = GradCAM() if case.explainer.name != "grad-cam" else HiResCAM()
+    found = explain_all(case.network, case.images, [other, case.explainer], case.target)
+    same(list(found.values())[1], case.result, f"together with {other.name}")
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """Rank correlation of two maps' values; 1 where both are constant."""
+    ranks = torch.stack([each.flatten().double().argsort().argsort().double() for each in (one, other)])
+    if not one.std() > 0 and not other.std() > 0:
+        return 1.0
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+CHECKS = {
+    "a batch gives what its pictures give": _batch_equals_pictures,
+    "the order of the pictures changes nothing": _order,
+    "the chunk size changes nothing": _chunks,
+    "the same call gives the same map": _repeatable,
+    "the same picture twice gets the same map": _duplicates,
+    "a seed fixes what is random": _seed,
+    "several targets give what single ones give": _several_targets,
+    "several layers give what single ones give": _repeated_layers,
+    "methods asked for together give what each gives": _shared,
+    "it works where gradients are switched off": _without_gradients,
+    "channels-last pictures change nothing": _channels_last,
+    "strided pictures change nothing": _views,
+    "a float64 network gives the same map": _double,
+    "bfloat16 gives the same map": _bfloat16,
+}

@@ -1,0 +1,165 @@
+"""What maps are: finite, on the right device, zero where nothing speaks, different where the weights are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from seewhy.check.case import BrokenError, Case, UnclearError, mapped
+from seewhy.errors import SeewhyError
+from seewhy.network.layers import PIXELS
+from seewhy.network.network import Network
+from seewhy.network.preserve import replaced_forwards
+from seewhy.targets import Top
+
+
+def _device_and_type(case: Case) -> None:
+    for values in case.result.maps.values():
+        if values.dtype != torch.float32 or values.device != case.network.device:
+            raise BrokenError(f"{values.dtype} on {values.device}")
+        if values.requires_grad or values.is_inference():
+            raise BrokenError("the values are still tied to a graph or to inference mode")
+
+
+def _finite(value: float) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        found = case.explainer(case.network, case.filled(value), case.target)
+        for values in found.maps.values():
+            if not torch.isfinite(values).all():
+                raise BrokenError("the map holds NaN or infinity")
+
+    return check
+
+
+def _dead(case: Case) -> None:
+    module = copy.deepcopy(case.network.module)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    found = case.on(module)
+    for site, values in found.maps.items():
+        if not torch.isfinite(values).all():
+            raise BrokenError("the map holds NaN or infinity")
+        if values.any() and _activations(module, case, site.layer).any():
+            raise UnclearError("without weights this network's activations are not zero")
+        if values.any():
+            raise BrokenError("the map is not zero")
+    if not all(found.notes):
+        raise BrokenError("nothing in the notes says so")
+
+
+def _activations(module: nn.Module, case: Case, layer: str) -> Tensor:
+    """Everything that a layer returns for the case's pictures, in one vector."""
+    if layer == PIXELS:
+        return torch.ones(1)
+    returned: list[Tensor] = []
+
+    def keep(original: Any, *args: Any, **kwargs: Any) -> Any:
+        output = original(*args, **kwargs)
+        returned.extend(each.flatten() for each in tree_leaves(output) if isinstance(each, Tensor))
+        return output
+
+    network = Network(module)
+    with replaced_forwards({module.get_submodule(layer): keep}), network.prepared(case.images) as arguments:
+        arguments.call(module)
+    return torch.cat(returned)
+
+
+def _weights_matter(case: Case) -> None:
+    module = copy.deepcopy(case.network.module)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            signs = torch.randint(0, 2, (parameter.numel(),), generator=generator) * 2 - 1
+            flat = parameter.flatten()[order] * signs.to(parameter.device)
+            parameter.copy_(flat.view_as(parameter) if parameter.ndim > 1 else parameter)
+    found = case.on(module)
+    compared = False
+    for site, values in case.result.maps.items():
+        for one, other in zip(values.flatten(0, 1), found.maps[site].flatten(0, 1), strict=True):
+            if one.std() > 0 and other.std() > 0:
+                compared = True
+                pair = torch.stack([one.flatten(), other.flatten()]).double()
+                if torch.corrcoef(pair)[0, 1] < 0.99:
+                    return
+    if not compared:
+        raise UnclearError("the maps are constant")
+    raise BrokenError("the maps of a network with random weights are the same")
+
+
+def _shape(case: Case) -> None:
+    result = case.result
+    batch, targets = result.scores.shape
+    for site, values in result.maps.items():
+        if values.shape[:2] != (batch, targets):
+            raise BrokenError(
+                f"values of shape {tuple(values.shape)} for {batch} pictures and {targets} targets"
+            )
+        evidence = result.evidence(site)
+        if evidence.shape != (batch, targets, *result.size) or bool((evidence < 0).any()):
+            raise BrokenError(f"evidence of shape {tuple(evidence.shape)}, least {float(evidence.min()):.2g}")
+        heatmaps = result.heatmaps(site=site)
+        if float(heatmaps.min()) < 0 or float(heatmaps.max()) > 1:
+            raise BrokenError("heatmaps outside 0 and 1")
+
+
+def _agnostic(case: Case) -> None:
+    if case.target is not None or len(case.result.predictions[0]) < 2:
+        raise UnclearError("the network has no classes to choose from")
+    both = case.explainer(case.network, case.images, Top(2))
+    equal = all(torch.equal(each[:, 0], each[:, 1]) for each in both.maps.values())
+    if equal != case.explainer.class_agnostic and any(bool(each.any()) for each in both.maps.values()):
+        raise BrokenError("two classes have " + ("the same map" if equal else "two maps"))
+
+
+def _other_size(change: Callable[[Tensor], Tensor]) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        images = mapped(case.images, change)
+        try:
+            with case.network.prepared(images) as arguments, torch.no_grad():
+                arguments.call(case.network.module)
+        except Exception as error:
+            raise UnclearError("the network does not take such pictures") from error
+        try:
+            found = case.again(images)
+        except SeewhyError as error:
+            if len(str(error)) < 20:
+                raise BrokenError(f"refused without a reason: {error}") from error
+            return
+        for values in found.maps.values():
+            if not torch.isfinite(values).all():
+                raise BrokenError("the map holds NaN or infinity")
+        if found.evidence(next(iter(found.maps))).shape[-2:] != found.size:
+            raise BrokenError("evidence of another size than the pictures")
+
+    return check
+
+
+def _not_a_number(case: Case) -> None:
+    try:
+        case.again(case.filled(float("nan")))
+    except SeewhyError as error:
+        if "NaN" not in str(error):
+            raise BrokenError(f"the error does not say what is wrong: {error}") from error
+    else:
+        raise BrokenError("pictures of NaN were explained")
+
+
+CHECKS = {
+    "maps are float32, detached, on the network's device": _device_and_type,
+    "maps, evidence and heatmaps have their shapes and ranges": _shape,
+    "constant pictures give finite maps": _finite(0.5),
+    "black pictures give finite maps": _finite(0.0),
+    "pictures of NaN are refused": _not_a_number,
+    "pictures that are not square give maps": _other_size(lambda each: each[..., : -(each.shape[-1] // 4)]),
+    "tiny pictures give maps, or a refusal with a reason": _other_size(lambda each: each[..., :8, :8]),
+    "a dead layer gives a zero map and says so": _dead,
+    "other weights give another map": _weights_matter,
+    "two classes have two maps, or the method says that it ignores them": _agnostic,
+}

@@ -1,0 +1,144 @@
+"""Scores of masked pictures: where every method that covers parts of the input gets its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from seewhy.explainers.study import Study
+from seewhy.explanation import Cost, upsample
+from seewhy.network.precision import Precision, autocast, free_memory, in_chunks
+from seewhy.network.structures import map_tensors
+
+Baseline = Literal["zero", "mean", "blur"]
+Score = Literal["target", "probability"]
+Masks = Callable[[Int[Tensor, " M"], Int[Tensor, " M"]], Float[Tensor, "M h w"]]
+"""From picture numbers and mask numbers to masks on their own grid: 1 keeps a pixel, 0 replaces it."""
+Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], Float[Tensor, "M H W"]], None]
+"""Takes picture numbers, mask numbers, scores, and the masks at the picture's size."""
+
+_SHARE = 0.25  # of the free memory that one chunk may need
+_MOST_ON_CPU, _MOST = 32, 256  # pictures per forward beyond which nothing gets faster
+_SIGMA = 10.0  # of the blur, in pixels of a 224-pixel side
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How pictures are masked and scored.
+
+    Attributes:
+        baseline: what replaces a covered pixel, in the network's input: zero, the picture's mean colour, or the
+            blurred picture.
+        score: the target itself, or the probability of its classes.
+        precision: the number format of the forwards; scores are float32.
+        batch: pictures per forward; from free memory by default.
+    """
+
+    baseline: Baseline = "zero"
+    score: Score = "target"
+    precision: Precision = "auto"
+    batch: int | None = None
+
+
+def score_masked(
+    study: Study, key: int | str, count: int, masks: Masks, collect: Collect, how: Masking
+) -> Cost:
+    """Score every picture under `count` masks, many pictures and masks per forward.
+
+    Masks are made, brought to the picture's size and blended chunk by chunk, in one reused channels-last buffer;
+    chunks are halved where memory runs out.
+
+    Args:
+        study: the pictures and the question.
+        key: which picture input is masked; the others stay as they are.
+        count: masks per picture.
+        masks: makes the masks of a chunk on their own grid.
+        collect: takes the scores of a chunk; called in order, once per chunk that fitted.
+        how: baseline, score, number format.
+
+    Returns:
+        The forwards counted.
+    """
+    arguments = study.arguments
+    pictures: Tensor = arguments[key]
+    device, size = pictures.device, (pictures.shape[-2], pictures.shape[-1])
+    background = None if how.baseline == "zero" else baseline(pictures, how.baseline)
+    difference = pictures if background is None else pictures - background
+    question = study.question.as_probability() if how.score == "probability" else study.question
+    total = arguments.batch * count
+    chunk = min(how.batch or fitting(study), total)
+    buffer = torch.empty((chunk, *pictures.shape[1:]), dtype=pictures.dtype, device=device)
+    buffer = buffer.to(memory_format=torch.channels_last)
+    ran = 0
+
+    def run(start: int, stop: int) -> None:
+        nonlocal ran
+        flat = torch.arange(start, stop, device=device)
+        rows, numbers = flat // count, flat % count
+        full = upsample(masks(rows, numbers)[:, None].to(pictures.dtype), size)
+        shown = buffer[: stop - start]
+        for row in range(start // count, (stop - 1) // count + 1):
+            part = slice(max(row * count, start) - start, min((row + 1) * count, stop) - start)
+            torch.mul(difference[row], full[part], out=shown[part])
+            if background is not None:
+                shown[part] += background[row]
+        with torch.inference_mode(), autocast(how.precision, device):
+            outputs = arguments.showing({key: shown}, rows).call(study.network.module)
+        with torch.no_grad():
+            outputs = map_tensors(_plain, outputs)
+            scores = question.select(rows.cpu())(outputs)
+        ran += stop - start
+        collect(rows, numbers, scores, full[:, 0])
+
+    in_chunks(run, total, chunk)
+    cost = Cost(forwards=ran)
+    study.cost += cost
+    return cost
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor outside inference mode, in float32 at least."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor.clone()
+
+
+def fitting(study: Study) -> int:
+    """Pictures per forward, from the free memory and the largest layers of the network."""
+    device = study.arguments[study.arguments.pictures[0]].device
+    sizes = sorted((math.prod(shape) for call in study.survey.calls for shape in call.shapes), reverse=True)
+    needed = 4 * sum(sizes[:8]) + 1  # a few layers' outputs live at once
+    most = _MOST_ON_CPU if device.type == "cpu" else _MOST
+    return max(1, min(most, int(_SHARE * free_memory(device) / needed)))
+
+
+def baseline(pictures: Float[Tensor, "B C H W"], kind: Baseline) -> Float[Tensor, "B C H W"]:
+    """What replaces covered pixels."""
+    if kind == "zero":
+        return torch.zeros_like(pictures)
+    if kind == "mean":
+        return pictures.mean((-2, -1), keepdim=True).expand_as(pictures)
+    return blurred(pictures, _SIGMA * max(pictures.shape[-2:]) / 224)
+
+
+def blurred(pictures: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
+    """Gaussian blur of so many pixels, the border repeated; separable, cut at three sigma."""
+    channels = pictures.shape[1]
+    for axis in (-2, -1):
+        reach = min(math.ceil(3 * sigma), pictures.shape[axis] - 1)
+        places = torch.arange(-reach, reach + 1, dtype=pictures.dtype, device=pictures.device)
+        kernel = torch.exp(-(places**2) / (2 * sigma**2))
+        kernel = (
+            (kernel / kernel.sum()).view(1, 1, -1, 1)
+            if axis == -2
+            else (kernel / kernel.sum()).view(1, 1, 1, -1)
+        )
+        padding = [0, 0, reach, reach] if axis == -2 else [reach, reach, 0, 0]
+        padded = torch.nn.functional.pad(pictures, padding, mode="replicate")
+        weight = kernel.expand(channels, 1, *kernel.shape[2:])
+        pictures = torch.nn.functional.conv2d(padded, weight, groups=channels)
+    return pictures

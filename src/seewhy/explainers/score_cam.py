@@ -1,0 +1,122 @@
+"""Score-CAM: each feature map weighted by the score of the picture seen through it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from seewhy.explainers.base import Computed, Explainer, Workload
+from seewhy.explainers.masking import Masking, Score, score_masked
+from seewhy.explainers.pixels import remarks
+from seewhy.explainers.study import Study
+from seewhy.explanation import Cost, upsample
+from seewhy.network.layers import Site, most_channels
+from seewhy.network.network import Network
+from seewhy.network.precision import Precision
+
+
+class ScoreCAM(Explainer):
+    """Score-CAM (Wang et al., CVPR workshop 2020): sum_k a_k A_k, a_k the softmax over k of the score of x * N(A_k).
+
+    N brings an upsampled feature map to [0, 1]. The paper subtracts the score of an empty picture, which a softmax
+    does not notice (preset `paper`); without it is what pytorch-grad-cam does (`reference`). One forward per channel.
+    """
+
+    title: ClassVar[str] = "Score-CAM"
+    paper: ClassVar[str] = "Wang et al., CVPR workshop 2020"
+    needs: ClassVar[str] = "a layer with feature maps"
+    presets: ClassVar = {"paper": {"subtract_empty": True}, "reference": {}}
+
+    name: Literal["score-cam"] = "score-cam"
+    layer: str | tuple[str, ...] | None = Field(
+        default=None, description="Layer or layers, by dotted name. None: the last feature map that counts."
+    )
+    score: Score = Field(
+        default="target",
+        description="What is scored: the target (a class's logit), or its probability, whose softmax is nearly even.",
+    )
+    subtract_empty: bool = Field(
+        default=False, description="Subtract the score of the empty picture first; no softmax notices."
+    )
+    channels: int | None = Field(
+        default=None, ge=1, description="Score only so many channels, those that vary most; all by default."
+    )
+    precision: Precision = Field(
+        default="auto",
+        description="Number format of the scoring forwards. `auto`: bfloat16 where it is faster.",
+    )
+
+    def plan(self, work: Workload, network: Network) -> Cost:
+        sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
+        most = most_channels(network.module)
+        scored = min(self.channels or most, most) + self.subtract_empty
+        return Cost(forwards=work.pictures * (1 + sites * scored))
+
+    def request(self, study: Study) -> None:
+        study.request(study.layers(self.layer), gradient=False)
+
+    def compute(self, study: Study) -> Computed:
+        choice, batch = study.layers(self.layer), study.arguments.batch
+        maps: dict[Site, Tensor] = {}
+        cost = study.used("float32", False) if study.outputs is not None else Cost()
+        notes: list[tuple[str, ...]] = [()] * batch
+        for site in choice.calls:
+            activation = study.feature(site, gradient=False).activation
+            scores, chosen, spent = self._scores(study, site, activation)
+            weights = scores.softmax(1)
+            picked = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
+            maps[site] = torch.einsum("bkt,bkhw->bthw", weights, picked)
+            cost += spent
+            notes = [(*own, *more) for own, more in zip(notes, _channel_notes(picked, weights), strict=True)]
+        found = [(*remarks(list(maps.values()), row), *own) for row, own in enumerate(notes)]
+        return Computed(maps, tuple(found), choice.reason, cost)
+
+    def _scores(
+        self, study: Study, site: Site, activation: Float[Tensor, "B K h w"]
+    ) -> tuple[Float[Tensor, "B k T"], Tensor, Cost]:
+        """Scores of the channels chosen, which they are (B, k), and what it took."""
+        batch, channels = activation.shape[:2]
+        count = min(self.channels or channels, channels)
+        chosen = torch.arange(channels, device=activation.device).expand(batch, -1)
+        if count < channels:
+            chosen = activation.flatten(2).var(2).topk(count, dim=1).indices
+        found = activation.new_zeros((batch, count + self.subtract_empty, study.scores.shape[1]))
+
+        def masks(rows: Tensor, numbers: Tensor) -> Tensor:
+            # The last number stands for the empty picture, if it is asked for.
+            native = activation[rows, chosen[rows, numbers.clamp_max(count - 1)]]
+            full = normalized(upsample(native[:, None], study.arguments.size)[:, 0])
+            return full * (numbers < count)[:, None, None]
+
+        def collect(rows: Tensor, numbers: Tensor, scores: Tensor, _masks: Tensor) -> None:
+            found[rows, numbers] = scores
+
+        how = Masking(score=self.score, precision=self.precision)
+        cost = score_masked(study, site.input, found.shape[1], masks, collect, how)
+        scores = found[:, :count] - found[:, count:] if self.subtract_empty else found
+        return scores, chosen, cost
+
+
+def normalized(maps: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
+    """Each map stretched to [0, 1]; a constant one becomes 0."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, 1.0)
+
+
+def _channel_notes(activation: Tensor, weights: Float[Tensor, "B K T"]) -> list[tuple[str, ...]]:
+    """Per picture: how many channels were constant, and on how few the weights lie."""
+    constant = (activation.amax((-2, -1)) == activation.amin((-2, -1))).sum(1).tolist()
+    entropy = torch.special.entr(weights).sum(1)
+    effective = entropy.exp().amin(1).tolist()
+    count = activation.shape[1]
+    return [
+        (
+            *((f"{c} of {count} channels are constant",) if c else ()),
+            *((f"the weights lie on {e:.0f} of {count} channels",) if e < 0.02 * count else ()),
+        )
+        for c, e in zip(constant, effective, strict=True)
+    ]

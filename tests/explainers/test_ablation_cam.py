@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from slow import close, network, pairs, pictures
+
+from seewhy import AblationCAM, Classes
+
+
+def full_map(net, images, target, fill="zero"):
+    """Desai and Ramaswamy 2020 by full forwards with a hook, one channel after the other, in float64."""
+    slow = copy.deepcopy(net).double()
+    activation, _, scores = pairs(net, images, target)
+    found = np.zeros((len(images), *activation.shape[2:]))
+    for channel in range(activation.shape[1]):
+
+        def ablate(_module, _inputs, output, channel=channel):
+            output = output.clone()
+            value = 0 if fill == "zero" else output[:, channel].mean((-2, -1), keepdim=True)
+            output[:, channel] = value
+            return output
+
+        handle = slow.features.register_forward_hook(ablate)
+        with torch.no_grad():
+            after = slow(images.double())[:, target].numpy()
+        handle.remove()
+        found += ((scores - after) / np.abs(scores))[:, None, None] * activation[:, channel]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("head", "fill"),
+    [("pooled linear", "zero"), *[(head, fill) for head in ("flattened linear", "bias-free relu", "convolutions")
+                                  for fill in ("zero", "mean")]],
+)  # fmt: skip
+def test_values_are_those_of_full_forwards_with_each_channel_off(head, fill):
+    net, images = network(head), pictures()
+    found = AblationCAM(layer="features", fill=fill)(net, images, target=2)
+    close(found.values[:, 0], full_map(net, images, 2, fill), 1e-4)
+
+
+def test_a_pooled_head_does_not_notice_a_channel_replaced_by_its_mean():
+    net, images = network("pooled linear"), pictures()
+    found = AblationCAM(layer="features", fill="mean", computation="replay")(net, images)
+    assert float(found.values.abs().max()) < 1e-5
+    assert not AblationCAM(layer="features", fill="mean")(net, images).values.any()
+
+
+@pytest.mark.parametrize("head", ["pooled linear", "flattened linear"])
+def test_arithmetic_equals_replays_where_the_head_is_affine(head):
+    net, images = network(head), pictures()
+    quick = AblationCAM(layer="features")(net, images, Classes([0, 1, 2, 3]))
+    slow = AblationCAM(layer="features", computation="replay")(net, images, Classes([0, 1, 2, 3]))
+    close(quick.values, slow.values, 1e-4)
+    assert (quick.cost.replays, slow.cost.replays) == (0, 3 * 6)
+
+
+def test_on_an_affine_head_it_costs_one_forward_and_one_backward():
+    net, images = network("pooled linear"), pictures()
+    AblationCAM(layer="features")(net, images, target=1)
+    cost = AblationCAM(layer="features")(net, images, target=1).cost
+    assert (cost.forwards, cost.backwards, cost.replays, cost.setup) == (3, 3, 0, 0)
+
+
+def test_the_paper_s_divisor_turns_the_map_over_where_the_score_is_negative():
+    net, images = network("pooled linear"), pictures()
+    with torch.no_grad():
+        net.head[2].bias[1] = -50
+    ours = AblationCAM(layer="features")(net, images, target=1).values
+    paper = AblationCAM.from_preset("paper", layer="features")(net, images, target=1).values
+    close(paper, -ours, 1e-6)
+
+
+def test_a_score_of_nearly_zero_is_said():
+    net, images = network("pooled linear"), pictures(1)
+    with torch.no_grad():
+        net.head[2].bias[1] -= net(images)[0, 1] - 1e-6
+    found = AblationCAM(layer="features")(net, images, target=1)
+    assert any("nearly zero" in note for note in found.notes[0])
+
+
+def test_duplicated_channels_with_half_the_weight_each_change_the_map():
+    net, images = network("pooled linear"), pictures()
+    found = AblationCAM(layer="features")(net, images, target=1).values[:, 0]
+    doubled = copy.deepcopy(net)
+    last = doubled.features[2]
+    doubled.features[2] = torch.nn.Conv2d(8, 12, 3)
+    with torch.no_grad():
+        doubled.features[2].weight.copy_(last.weight.repeat(2, 1, 1, 1))
+        doubled.features[2].bias.copy_(last.bias.repeat(2))
+        head = torch.nn.Linear(12, 4)
+        head.weight.copy_(net.head[2].weight.repeat(1, 2) / 2)
+        head.bias.copy_(net.head[2].bias)
+        doubled.head[2] = head
+    other = AblationCAM(layer="features")(doubled, images, target=1).values[:, 0]
+    close(other * 1.0, found, 1e-4)  # each half loses half the score, and there are two: the sum is the same
