@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,10 @@ from seewhy.explainers.base import Workload
 
 NAMES = ["cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam"]
 ENTRIES = {entry.name: entry for entry in registry.explainers()}
+MORE = [
+    *("eigen-grad-cam", "ablation-cam", "score-cam", "rise", "occlusion", "gradient", "input-x-gradient"),
+    *("integrated-gradients", "smooth-grad", "guided-backprop", "deconvolution", "guided-grad-cam"),
+]
 
 
 def run(code: str) -> str:
@@ -23,14 +30,18 @@ def test_the_seven_methods_of_the_family_are_registered_by_their_names():
     assert [name for name in ENTRIES if name in NAMES] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_nothing_else_is_built_in():
+    assert list(ENTRIES) == [*NAMES, *MORE]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *MORE])
 def test_a_name_leads_to_the_class_that_has_it(name):
     found = registry.explainer(name)
     assert found().name == name
     assert getattr(seewhy, found.__name__) is found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *MORE])
 @pytest.mark.parametrize("fact", ["title", "paper", "needs"])
 def test_what_a_listing_shows_is_what_the_class_says(name, fact):
     assert getattr(ENTRIES[name], fact) == getattr(registry.explainer(name), fact)
@@ -109,3 +120,33 @@ def test_a_wrong_setting_is_refused_with_those_that_exist(spec, message):
 
 def test_a_layer_whose_name_is_a_number_stays_a_name() -> None:
     assert seewhy.make("layer-cam:layer=4") == seewhy.LayerCAM(layer="4")
+
+
+def test_a_method_of_another_package_is_found_once_it_is_installed(tmp_path) -> None:
+    package = Path(__file__).parent.parent / "examples" / "own_method"
+    options = [
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--target",
+        str(tmp_path / "site"),
+    ]
+    copy = shutil.copytree(package, tmp_path / "package")
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(copy)], check=True, timeout=120)
+    code = """
+import seewhy
+from seewhy.cli import run
+assert run(["methods"]) == 0
+method = seewhy.make("activation-energy:power=1.5")
+contract = seewhy.check_explainer(method)
+assert contract.passed, str(contract)
+print(type(method).__module__, method.power)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "activation_energy 1.5"
+    assert any(line.startswith("activation-energy") for line in done.stdout.splitlines())

@@ -23,7 +23,7 @@ def methods(*, json: bool = False) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in ("method", "name in the paper", "paper", "needs", "cost"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "method")
     for entry in entries:
         table.add_row(entry.name, entry.title, entry.paper, entry.needs, entry.cost)
     Console().print(table)

@@ -10,6 +10,7 @@ from typing import Any
 from seewhy import __version__
 from seewhy.evaluation.planted_truth import PlantedTruth, planted_truth
 from seewhy.explainers.base import explain_all
+from seewhy.explanation import Explanations
 from seewhy.network.load import load
 from seewhy.network.network import Network
 from seewhy.render import Report, panels
@@ -198,6 +199,18 @@ def _called_fault(network: Network, scenes: Scenes) -> float:
     return float((logits.argmax(1) == network.classes.index(FAULT)).float().mean())
 
 
+def _explained(
+    network: Network, paths: Sequence[Path], scenes: Sequence[Scene], methods: Sequence[str]
+) -> Explanations:
+    """Maps for the class with the fault where it is shown, for what the network says elsewhere."""
+    images = network.read(paths)
+    said = network(images.pixels.to(network.device)).argmax(1).tolist()
+    targets = [
+        FAULT if scene.truth.label == FAULT else answer for scene, answer in zip(scenes, said, strict=True)
+    ]
+    return explain_all(network, images, methods, target=targets)
+
+
 def _report(
     found: Findings,
     networks: Sequence[Network],
@@ -211,7 +224,7 @@ def _report(
     for number, scene in enumerate(scenes):
         paths.append(folder / f"{number:02d}-{scene.truth.label.replace(' ', '-')}.png")
         scene.image.save(paths[-1])
-    explained = [explain_all(network, network.read(paths), methods) for network in networks]
+    explained = [_explained(network, paths, scenes, methods) for network in networks]
     columns = [
         replace(info, name=f"{network.name} {info.name}", paper=f"{network.name} · {info.paper}")
         for network, each in zip(networks, explained, strict=True)

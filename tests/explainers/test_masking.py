@@ -1,0 +1,162 @@
+"""The engine that scores masked pictures: blending, chunks, memory, several inputs, number formats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from slow import close, network, pictures
+from torch import nn
+
+import seewhy
+from seewhy import RISE, Occlusion, Top
+from seewhy.explainers import masking
+from seewhy.explainers.draws import picture_keys
+from seewhy.explainers.masking import Masking, baseline, blurred, score_masked
+from seewhy.explainers.study import Study
+from seewhy.targets import as_target
+
+
+def scored(net, images, masks, how, target=1):
+    """Scores (B, N, T) of all pictures under the same masks, and the masks as they came back."""
+    wrapped = seewhy.Network.of(net)
+    with wrapped.prepared(images) as arguments:
+        study = Study(wrapped, arguments, as_target(target), "")
+        found = torch.zeros(len(images), len(masks), study.scores.shape[1])
+        shown = {}
+
+        def collect(rows, numbers, scores, full):
+            found[rows, numbers] = scores
+            shown.update(zip(zip(rows.tolist(), numbers.tolist(), strict=True), full, strict=True))
+
+        cost = score_masked(study, 0, len(masks), lambda rows, numbers: masks[numbers], collect, how)
+    return found, shown, cost
+
+
+MASKS = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean", "blur"])
+@pytest.mark.parametrize("batch", [None, 1, 3, 7])
+def test_scores_are_those_of_pictures_blended_one_by_one(kind, batch):
+    net, images = network("convolutions"), pictures()
+    found, shown, cost = scored(net, images, MASKS, Masking(kind, precision="float32", batch=batch), Top(2))
+    behind = baseline(images, kind)
+    for row, image in enumerate(images):
+        best = net(image[None]).topk(2).indices[0]
+        for number, mask in enumerate(MASKS):
+            full = nn.functional.interpolate(mask[None, None], (16, 16), mode="bilinear")[0, 0]
+            close(shown[row, number], full, 1e-6)
+            with torch.no_grad():
+                expected = net((image * full + behind[row] * (1 - full))[None])[0, best]
+            close(found[row, number], expected, 1e-4)
+    assert cost.forwards == 15
+
+
+def test_a_chunk_that_does_not_fit_is_halved_and_nothing_is_lost(monkeypatch):
+    net, images = network("convolutions"), pictures()
+    expected, _, _ = scored(net, images, MASKS, Masking(precision="float32"))
+    original, most = nn.Conv2d.forward, 4
+
+    def forward(self, x):
+        if len(x) > most:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return original(self, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    found, _, cost = scored(net, images, MASKS, Masking(precision="float32"))
+    close(found, expected, 1e-5)
+    assert cost.forwards == 15  # those that fitted
+
+
+def test_probabilities_are_asked_of_classes_and_other_targets_stay_what_they_are():
+    net, images = network("convolutions"), pictures()
+    ones = torch.ones(1, 4, 4)
+    found, _, _ = scored(net, images, ones, Masking(score="probability", precision="float32"), Top(2))
+    with torch.no_grad():
+        close(found[:, 0], net(images).softmax(1).topk(2).values, 1e-5)
+    found, _, _ = scored(
+        net,
+        images,
+        ones,
+        Masking(score="probability", precision="float32"),
+        lambda outputs: outputs[:, 0] ** 2,
+    )
+    with torch.no_grad():
+        close(found[:, 0, 0], net(images)[:, 0] ** 2, 1e-5)
+
+
+class Pair(nn.Module):
+    """Two pictures in, one score out: how alike they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network("pooled linear")
+
+    def forward(self, one, other):
+        return (self.body(one) * self.body(other)).sum(1, keepdim=True)
+
+
+def test_with_two_picture_inputs_each_has_a_map_while_the_other_stays_whole():
+    net, one, other = Pair(), pictures(2, seed=1), pictures(2, seed=2)
+    settings = {"window": 6, "stride": 5, "precision": "float32"}
+    found = Occlusion(**settings)(net, (one, other), lambda outputs: outputs[:, 0])
+    assert [site.input for site in found.maps] == [0, 1]
+    for place, site in enumerate(found.maps):
+        for row in range(2):
+            fixed = (other, one)[place][row : row + 1]
+
+            class Half(nn.Module):
+                def forward(self, x, place=place, fixed=fixed):
+                    rest = fixed.expand(len(x), -1, -1, -1)
+                    return net(x, rest) if place == 0 else net(rest, x)
+
+            alone = Occlusion(**settings)(
+                Half(), (one, other)[place][row : row + 1], lambda outputs: outputs[:, 0]
+            )
+            close(found.maps[site][row], alone.values[0], 1e-4)
+    cost = found.cost.forwards
+    assert cost == 2 * (1 + 2 * (1 + 9))
+
+
+def test_the_blur_is_a_gaussian_with_the_border_repeated():
+    image, reach = pictures(1, size=24), 6
+    padded = np.pad(image[0].double().numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    expected, total = np.zeros((3, 24, 24)), 0.0
+    for dy in range(2 * reach + 1):
+        for dx in range(2 * reach + 1):
+            weight = math.exp(-((dy - reach) ** 2 + (dx - reach) ** 2) / (2 * 2.0**2))
+            expected += weight * padded[:, dy : dy + 24, dx : dx + 24]
+            total += weight
+    close(blurred(image, 2.0)[0], expected / total, 1e-5)
+
+
+def test_the_chunk_follows_from_the_free_memory(monkeypatch):
+    net, images = seewhy.Network.of(network("convolutions")), pictures()
+    with net.prepared(images) as arguments:
+        study = Study(net, arguments, as_target(None), "")
+        assert masking.fitting(study) == 32
+        monkeypatch.setattr(masking, "free_memory", lambda device: 200_000)
+        assert 1 <= masking.fitting(study) < 32
+        monkeypatch.setattr(masking, "free_memory", lambda device: 0)
+        assert masking.fitting(study) == 1
+
+
+def test_bfloat16_forwards_agree_in_rank_with_float32_on_a_trained_network():
+    demo, scenes = seewhy.load("demo"), seewhy.Scenes(3, seed=61)
+    images = demo.read([scene.image for scene in scenes])
+    settings = {"masks": 200}
+    exact = RISE(precision="float32", **settings)(demo, images)
+    rough = RISE(precision="bfloat16", **settings)(demo, images)
+    assert exact.settings["precision"] == "float32"
+    for one, other in zip(exact.values, rough.values, strict=True):
+        ranks = torch.stack([each.flatten().argsort().argsort().double() for each in (one, other)])
+        assert torch.corrcoef(ranks)[0, 1] > 0.99
+
+
+def test_draws_belong_to_the_picture_not_to_its_place():
+    images = pictures(3)
+    assert picture_keys(images[[2, 0]]) == [picture_keys(images)[2], picture_keys(images)[0]]
+    assert picture_keys(images.double().float()) == picture_keys(images)
