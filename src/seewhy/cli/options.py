@@ -18,7 +18,7 @@ class Model:
     """The network."""
 
     model: Annotated[str, Parameter(name=["--model", "-m"])]
-    """Network: timm:NAME, torchvision:NAME, hf:ORG/REPO, py:package.module:factory or file:net.safetensors."""
+    """Network: timm:NAME, torchvision:NAME, hf:ORG/REPO, py:package.module:factory, file:net.safetensors or demo."""
     weights: str | None = None
     """"random", or a .safetensors or .pth file; the source's own pretrained weights by default."""
     classes: Path | None = None

@@ -11,7 +11,7 @@ from seewhy.scenes.canvas import Canvas, Coverage, Pen, Pose
 from seewhy.scenes.chance import Chance
 from seewhy.scenes.colors import COLORS, RGB, TEXTURES, Texture, far_from
 from seewhy.scenes.objects import KINDS
-from seewhy.truth import Object, Part, tight_box
+from seewhy.truth import Mask, Object, Part, tight_box
 
 _HALF = 0.51  # eight of a pixel's sixteen samples, rounded to a byte, are a little more than 0.5
 
@@ -32,8 +32,9 @@ class Actor:
         pen = Pen(canvas, owner, self.pose, self.paints, self.texture, self.chance)
         KINDS[self.label].draw(pen)
 
-    def truth(self, coverages: dict[int, Coverage], canvas: Canvas, owner: int, size: int) -> Object | None:
-        """What can be seen of it; None if nothing."""
+    def truth(self, coverages: dict[int, Coverage], canvas: Canvas, owner: int, free: Mask) -> Object | None:
+        """What can be seen of it where the picture is free of a watermark; None if nothing."""
+        size = len(free)
         total = np.zeros((size, size), np.float32)
         parts: dict[str, Coverage] = {}
         telling = {}
@@ -43,11 +44,11 @@ class Actor:
                 telling[surface.part] = surface.distinguishing
                 parts[surface.part] = parts.get(surface.part, 0) + covered
                 total += covered
-        mask = total > _HALF
+        mask = (total > _HALF) & free
         if not mask.any():
             return None
         box = tight_box(mask)
-        found = [(name, covered > _HALF) for name, covered in parts.items()]
+        found = [(name, (covered > _HALF) & free) for name, covered in parts.items()]
         attributes = {
             "color": self.color,
             "texture": self.texture.name if self.texture else "plain",

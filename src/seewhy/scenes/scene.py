@@ -125,14 +125,13 @@ class Scenes:
 
         coverages = painted(canvas, pixels)
         pixels += chance.noise(self.size, self.size)[..., None] * np.float32(1 / 16) - np.float32(8)
-        objects = tuple(
-            found
-            for owner, each in enumerate(cast)
-            if (found := each.truth(coverages, canvas, owner, self.size))
-        )
         mark = None
         if self.watermark is not None:
             mark = self.watermark.drawn(pixels, label, Chance("watermark", self.seed, index))
+        free = np.ones((self.size, self.size), bool) if mark is None else ~mark
+        objects = tuple(
+            found for owner, each in enumerate(cast) if (found := each.truth(coverages, canvas, owner, free))
+        )
         caption = _caption(objects, where)
         levels = np.rint(pixels).clip(0, 255).astype(np.uint8)
         return Scene(levels, Truth((self.size, self.size), objects, caption, mark))
