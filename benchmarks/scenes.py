@@ -77,7 +77,10 @@ def sheet(rows: Iterable[Iterable[np.ndarray]]) -> Image.Image:
 
 def contact_sheet() -> Image.Image:
     """The first two scenes of each class."""
-    pixels = {name: [scene.pixels for scene in seewhy.Scenes(2, 5, classes=(name,))] for name in CLASSES}
+    pixels = {
+        name: [scene.pixels for scene in seewhy.Scenes(2, 100 + number, classes=(name,))]
+        for number, name in enumerate(CLASSES)
+    }
     both = [pixels[name][number] for number in range(2) for name in CLASSES]
     return sheet(both[start : start + 12] for start in range(0, len(both), 12))
 
