@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a fresh machine with Python needs; every target makes .venv first.
+# `make demo` and `make test` are all a fresh machine with Python needs; every target but clean makes .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -35,7 +35,7 @@ table.advantage("grad-cam", "centred Gaussian", "pointing")  # paired difference
 
 Maps that know nothing stand below, in italics: a Gaussian in the picture's centre (sigma a quarter of the side), the
 centre pixel (as a map a cone, closeness to it), noise on the layer's grid, and a constant map, whose shares are those
-of area.
+of area and which points at the centre.
 
 ## The clean network, {count} scenes
 

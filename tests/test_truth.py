@@ -64,7 +64,11 @@ def test_truth_survives_json() -> None:
     [
         ({"objects": [{"label": "cat"}]}, "KeyError 'box'"),
         ({"shortcut": {"size": [2, 2], "counts": [3]}}, "3 pixels do not fill 2 x 2"),
+        ({"shortcut": {"size": [-2, -2], "counts": [4]}}, "do not fill"),
+        ({"shortcut": {"size": [2, 2], "counts": [1.5, 2.5]}}, "do not fill"),
         ({"size": [4]}, "not a picture's truth"),
+        ({"size": "ab"}, "not a picture's truth"),
+        ({"size": [8, 8]}, "masks of another size"),
         ({"objects": None}, "not a picture's truth"),
     ],
 )

@@ -132,12 +132,15 @@ class Truth:
                         Part(part["name"], from_run_lengths(part["mask"]), part["distinguishing"])
                         for part in each["parts"]
                     ),
-                    each["attributes"],
+                    dict(each["attributes"]),
                 )
                 for each in values["objects"]
             )
-            height, width = values["size"]
+            height, width = map(int, values["size"])
             shortcut = None if values["shortcut"] is None else from_run_lengths(values["shortcut"])
+            masks = [shortcut, *(m for o in objects for m in (o.mask, *(part.mask for part in o.parts)))]
+            if any(mask is not None and mask.shape != (height, width) for mask in masks):
+                raise ValueError(f"masks of another size than {height} x {width}")
             return cls((height, width), objects, values["caption"], shortcut)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -173,9 +176,12 @@ def from_run_lengths(runs: Mapping[str, Sequence[int]]) -> Mask:
     Raises:
         InputError: the runs do not fill the size.
     """
-    height, width = runs["size"]
-    counts = np.asarray(runs["counts"], dtype=np.int64)
-    if counts.sum() != height * width or (counts < 0).any():
-        raise InputError(f"run lengths of {counts.sum()} pixels do not fill {height} x {width}")
+    size, counts = np.asarray(runs["size"]), np.asarray(runs["counts"])
+    whole = all(np.issubdtype(each.dtype, np.integer) and (each >= 0).all() for each in (size, counts))
+    if not whole or size.shape != (2,) or counts.ndim != 1 or counts.sum() != size.prod():
+        raise InputError(
+            f"run lengths of {counts.sum()} pixels do not fill {' x '.join(map(str, size.flat))}"
+        )
+    height, width = size.tolist()
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape((height, width), order="F")

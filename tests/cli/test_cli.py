@@ -309,8 +309,23 @@ def test_scenes_are_drawn_into_a_folder_and_read_again(tmp_path, capsys) -> None
     assert "already holds scenes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--classes", "unicorn"], ["--size", "8"], ["--second", "2"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--classes", "unicorn"],
+        ["--size", "8"],
+        ["--second", "2"],
+        ["--probability", "0.5"],
+        ["--watermark", ""],
+    ],
+)
 def test_impossible_scenes_are_a_usage_error(tmp_path, capsys, option) -> None:
     assert run(["scenes", "--out", str(tmp_path / "s"), "--count", "1", *option]) == 2
     assert capsys.readouterr().err.startswith("seewhy: ")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_line_not_a_traceback(tmp_path, capsys) -> None:
+    (tmp_path / "taken").write_text("")
+    assert run(["scenes", "--out", str(tmp_path / "taken"), "--count", "1"]) == 1
+    assert capsys.readouterr().err.startswith("seewhy: ")

@@ -143,6 +143,15 @@ def test_no_pictures_an_unknown_label_or_no_preprocessing_is_refused() -> None:
         planted_truth(["grad-cam"], bright(), [red_square("cat")])
     with pytest.raises(InputError, match="preprocess"):
         planted_truth(["grad-cam"], Bright(), [red_square("red")])
+    found = planted_truth(["grad-cam"], bright(), [red_square("red")])
+    with pytest.raises(InputError, match="no measure 'depth'"):
+        found.advantage("grad-cam", "constant", "depth")
+    with pytest.raises(InputError, match="nothing called 'rise'"):
+        found.advantage("rise", "constant", "object")
+    with pytest.raises(InputError, match="list of methods"):
+        planted_truth("grad-cam", bright(), [red_square("red")])
+    with pytest.raises(InputError, match="NaN"):
+        measured(torch.full((4, 4), math.nan), truth())
     with pytest.raises(InputError, match="no measure 'depth'"):
         planted_truth(["grad-cam"], bright(), [red_square("red")])["grad-cam"].mean("depth")
 

@@ -1,4 +1,4 @@
-"""What one run of scenes looks like, as one number; run alone, it needs numpy and Pillow but no torch."""
+"""What one run of scenes looks like, as one number; run alone, it needs no torch."""
 
 import hashlib
 

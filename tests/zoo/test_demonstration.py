@@ -42,13 +42,18 @@ def test_the_report_shows_both_networks_and_the_scenes_are_kept(found) -> None:
     assert [open_picture(each).size for each in pictures] == [(128, 128)] * 4
 
 
-def test_where_no_map_lies_on_the_mark_nobody_is_accused(tmp_path) -> None:
+def test_nobody_is_accused_unless_every_method_does_so(tmp_path) -> None:
     fine = Finding("demo", "grad-cam", 0.05, 0.03, 0.6, 0.1)
     half = (fine, Finding("demo", "layer-cam", 0.5, 0.03, 0.1, 0.1))
     accuracy = (Accuracy("demo", 1.0, 1.0, 0.0),)
     for findings in ((fine,), half):
         assert Findings("cat", 9, findings, accuracy, tmp_path).caught() == []
-    assert "No network's" in Findings("cat", 9, half, accuracy, tmp_path).verdict()
+    assert "accused by every method" in Findings("cat", 9, half, accuracy, tmp_path).verdict()
+
+
+def test_the_verdict_does_not_round_up(tmp_path) -> None:
+    finding = Finding("demo", "grad-cam", 0.0897, 0.01, 0.1, 0.1)
+    assert "at least 8 times" in Findings("cat", 9, (finding,), (), tmp_path).verdict()
 
 
 def test_the_command_prints_findings_as_a_table_or_as_json(tmp_path, capsys, monkeypatch) -> None:

@@ -58,4 +58,7 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; that is how `seewhy … | head` ends.
         sys.stdout = None
         return DONE
+    except OSError as error:  # no space, no permission, a file where a folder should be
+        print(f"seewhy: {error}", file=sys.stderr)
+        return FAILED
     return code if isinstance(code, int) else DONE

@@ -20,8 +20,8 @@ def scenes(
     second: float = 0.35,
     occluded: float = 0.35,
     watermark: str | None = None,
-    probability: float = 1.0,
-    elsewhere: float = 0.0,
+    probability: float | None = None,
+    elsewhere: float | None = None,
     json: bool = False,
 ) -> None:
     """Draw pictures whose truth is known to the pixel: DIR/000000.png …, and DIR/truth.jsonl.
@@ -37,16 +37,20 @@ def scenes(
         size: Height and width in pixels.
         classes: Only these classes; repeat for several. All 24 by default.
         second: How often a second object of another class stands behind.
-        occluded: How often something covers a little of the main object.
+        occluded: How often something is put before the main object, unless it would hide what tells the class.
         watermark: A class that a watermark goes with; no watermark by default.
-        probability: How often a picture of that class carries it.
-        elsewhere: How often a picture of another class does.
+        probability: How often a picture of that class carries it; always by default.
+        elsewhere: How often a picture of another class does; never by default.
         json: Print the summary as JSON.
     """
     from seewhy.scenes import CLASSES, Scenes, Watermark
     from seewhy.scenes.files import Kept, write
 
-    mark = Watermark(watermark, probability, elsewhere) if watermark else None
+    if watermark is None and (probability, elsewhere) != (None, None):
+        raise UsageError("--probability and --elsewhere are those of a --watermark CLASS")
+    mark = None
+    if watermark is not None:
+        mark = Watermark(watermark, 1.0 if probability is None else probability, elsewhere or 0.0)
     try:
         drawn = Scenes(count, seed, size, tuple(classes or CLASSES), second, occluded, mark)
     except InputError as error:

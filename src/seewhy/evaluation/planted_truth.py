@@ -30,7 +30,7 @@ _SIGMA = 0.25  # of the centred Gaussian, in sides of the picture
 _BATCH = 32
 
 
-@runtime_checkable
+@runtime_checkable  # whoever checks types while running needs it
 class Known(Protocol):
     """A picture with its truth, such as a `seewhy.scenes.Scene`."""
 
@@ -106,7 +106,14 @@ class PlantedTruth(Mapping[str, Scores]):
         """Mean difference of two methods on the same pictures, and its standard error.
 
         Only pictures where both are defined are compared.
+
+        Raises:
+            InputError: no such method, control or measure.
         """
+        for name in (method, other):
+            if name not in self.scores:
+                raise InputError(f"nothing called {name!r} was measured; there are {', '.join(self.scores)}")
+            self[name].mean(measure)  # refuses an unknown measure
         difference = self[method].values[measure] - self[other].values[measure]
         paired = Scores(f"{method} - {other}", False, {measure: difference})
         return paired.mean(measure), paired.error(measure)
@@ -180,6 +187,8 @@ def planted_truth(
         >>> table["grad-cam"].mean("object") > table["constant"].mean("object")
         True
     """
+    if isinstance(explainers, str) or batch < 1:
+        raise InputError("explainers is a list of methods, and batch at least 1")
     network = Network.of(network)
     noise = torch.Generator().manual_seed(seed)
     names: dict[str, bool] = {}
@@ -199,6 +208,8 @@ def planted_truth(
             names.update(dict.fromkeys(maps, False))
             grid = first.values.shape[-2:]
             controls = _controls(truth.size, (grid[0], grid[1]), noise)
+            if taken := maps.keys() & controls.keys():
+                raise InputError(f"a method cannot be called as a control is: {', '.join(taken)}")
             names.update(dict.fromkeys(controls, True))
             for name, values in {**maps, **controls}.items():
                 found.setdefault(name, []).append(measured(values, truth))
@@ -217,6 +228,8 @@ def measured(values: Float[Tensor, "H W"], truth: Truth) -> list[float]:
     Raises:
         InputError: the main object has no mask, or the map is not in the picture's pixels.
     """
+    if not bool(torch.isfinite(values).all()):
+        raise InputError("a map holds NaN or infinity")
     main = truth.objects[0] if truth.objects else None
     if main is None or main.mask is None:
         raise InputError("planted truth needs a mask of the picture's main object")
@@ -247,7 +260,7 @@ def highest(evidence: Float[np.ndarray, "H W"]) -> tuple[int, int]:
 
 
 def _controls(size: tuple[int, int], grid: tuple[int, int], noise: torch.Generator) -> dict[str, Tensor]:
-    """Maps that know nothing of the network, and only the last of them nothing of the picture's centre."""
+    """Maps that know nothing of the network; where all is equal, as in the last, the centre counts as highest."""
     height, width = size
     y = (torch.arange(height) + 0.5) / height - 0.5
     x = (torch.arange(width) + 0.5) / width - 0.5

@@ -117,7 +117,13 @@ class Report:
         self._notes.append(text)
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Show figures above the pictures; a row's first cell names it."""
+        """Show figures above the pictures; a row's first cell names it.
+
+        Raises:
+            InputError: a row has not as many cells as the head.
+        """
+        if any(len(row) != len(head) for row in rows):
+            raise InputError(f"{title}: every row needs {len(head)} cells, as the head has")
         top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
         body = "".join(
             f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>\n'

@@ -11,7 +11,7 @@ from PIL import Image
 from seewhy.scenes.chance import Chance
 from seewhy.scenes.colors import COLORS, RGB
 
-# Where the second colour lies, from 0 to 1, in the first pattern argument's pixels.
+# How much of the second colour each pixel has, from 0 to 1.
 Blend = Float32[np.ndarray, "H W"]
 Pixels = Float32[np.ndarray, "H W 3"]
 

@@ -91,7 +91,7 @@ class Canvas:
 
     def polygon(self, number: int, points: Sequence[Point], outline: int | None = None) -> None:
         """Fill a polygon, given in pixels; the outline is one pixel wide."""
-        # Whole samples: the last bit of a cosine, which may differ between machines, cannot move an edge.
+        # Whole samples: the last bit of a cosine, which may differ between machines, practically never moves an edge.
         corners = [(round(x * SAMPLES), round(y * SAMPLES)) for x, y in points]
         self._draw.polygon(corners, fill=number)
         self._grow(number, corners, 0)

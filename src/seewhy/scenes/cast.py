@@ -44,19 +44,20 @@ class Actor:
                 telling[surface.part] = surface.distinguishing
                 parts[surface.part] = parts.get(surface.part, 0) + covered
                 total += covered
-        mask = (total > _HALF) & free
+        whole = total > _HALF
+        mask = whole & free
         if not mask.any():
             return None
-        box = tight_box(mask)
+        lies = tight_box(whole)  # a watermark does not move what it covers
         found = [(name, (covered > _HALF) & free) for name, covered in parts.items()]
         attributes = {
             "color": self.color,
             "texture": self.texture.name if self.texture else "plain",
-            "place": _place((box.x0 + box.x1) / 2 / size, (box.y0 + box.y1) / 2 / size),
+            "place": _place((lies.x0 + lies.x1) / 2 / size, (lies.y0 + lies.y1) / 2 / size),
             "size": _size(self.pose.radius / size),
         }
         seen = tuple(Part(name, part, telling[name]) for name, part in found if part.any())
-        return Object(self.label, box, mask, seen, attributes)
+        return Object(self.label, tight_box(mask), mask, seen, attributes)
 
 
 def placed(label: str, size: int, chance: Chance, least: float, most: float) -> Pose:

@@ -1,4 +1,4 @@
-"""Chance that is the same on any machine: only what Python promises never to change is drawn from it."""
+"""Chance that is the same on any machine and does not depend on numpy's generators."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ T = TypeVar("T")
 class Chance:
     """A stream of draws named by its arguments; two streams know nothing of each other.
 
-    Python guarantees the sequence of `Random.random` for a seed across its versions; `choice` and `randrange`, and
-    numpy's generators, it does not. So everything here is made of `random` and of raw bits.
+    Python guarantees the sequence of `Random.random` for a seed across its versions, which neither `choice` and
+    `randrange` nor numpy's generators have. So everything here is made of `random`, and of raw bits, whose sequence
+    is as old as the generator.
     """
 
     def __init__(self, *name: int | str) -> None:
-        self._random = Random("/".join(map(str, name)))
+        self._random = Random()
+        self._random.seed("/".join(map(str, name)), version=2)
 
     def uniform(self, low: float, high: float) -> float:
         """A number from low up to high."""

@@ -61,11 +61,9 @@ class Texture:
         return found.astype(np.float32)
 
 
-def far_from(color: RGB, chance: Chance, others: tuple[RGB, ...] = ()) -> str:
-    """Name of a colour that can be told from one colour, and from others."""
-    names = [
-        name for name, each in COLORS.items() if all(distance(each, o) > _NEAR for o in (color, *others))
-    ]
+def far_from(color: RGB, chance: Chance) -> str:
+    """Name of a colour that can be told from another."""
+    names = [name for name, each in COLORS.items() if distance(each, color) > _NEAR]
     return chance.pick(names or list(COLORS))
 
 

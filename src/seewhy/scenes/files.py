@@ -19,7 +19,7 @@ TRUTH = "truth.jsonl"
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture in a file, with its truth; it serves wherever a scene does.
+    """A picture in a file, with its truth; it serves wherever an image and a truth are asked for.
 
     Attributes:
         path: of the picture.
@@ -78,11 +78,14 @@ def read(folder: Path) -> Iterator[Kept]:
     file = Path(folder) / TRUTH
     if not file.is_file():
         raise InputError(f"{folder} holds no {TRUTH}; `seewhy scenes --out {folder}` makes one")
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 values = json.loads(line)
-                name = values["file"]
-            except (ValueError, KeyError, TypeError) as error:
+                name = Path(values["file"])
+                if len(name.parts) != 1:
+                    raise InputError(f"{values['file']!r} is not a file of this folder")
+                truth = Truth.from_json(values)
+            except (InputError, ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{file}, line {number}: not a picture's truth: {error}") from error
-            yield Kept(file.parent / name, Truth.from_json(values))
+            yield Kept(file.parent / name, truth)

@@ -49,8 +49,9 @@ class Scene:
 class Scenes:
     """Pictures with known truth; the same settings give the same pixels, in any order, process or machine.
 
-    The main object is large, in the picture but for a corner, and not hidden much. The watermark is drawn last, from
-    chances of its own: with or without it, a scene is otherwise the same.
+    The main object is large, in the picture but for a corner, and not hidden much by what stands before it. The
+    watermark is drawn last, over everything, from chances of its own: with or without it, a scene is otherwise the
+    same.
 
     Args:
         count: how many.
@@ -58,7 +59,7 @@ class Scenes:
         size: height and width in pixels, at least 48.
         classes: those that main and second objects are of.
         second: how often a smaller object of another class stands behind the main one.
-        occluded: how often something covers a little of it.
+        occluded: how often something is put before it, unless it would hide what tells the class.
         watermark: a mark that goes with one class; none by default.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,11 +97,11 @@ class Findings:
         """One sentence."""
         caught = self.caught()
         if not caught:
-            return f"No network's evidence for {self.label!r} lies on the watermark."
+            return f"No network is accused by every method of looking at the watermark for {self.label!r}."
         least = min(f.times for f in self.findings if f.network in caught)
         return (
             f"{' and '.join(caught)} looks at the watermark, not at the {self.label}: by every method it holds at "
-            f"least {least:.0f} times the evidence that its area would."
+            f"least {math.floor(least)} times the evidence that its area would."
         )
 
     def tables(self) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
@@ -159,27 +160,27 @@ def demonstrate(
     """Explain the same scenes by both bundled networks, measure, and write `report.html` and the scenes shown.
 
     Args:
-        out: folder; scenes shown by an earlier demonstration are replaced.
+        out: folder for the report, and for the scenes that it shows.
         count: scenes with the mark that the figures are of.
         shown: how many of them the report shows, each beside a marked scene of another class.
         methods: registry names.
         step: called after each of `STEPS` steps.
     """
     mark = Watermark(FAULT, elsewhere=1.0)
-    own = Scenes(count, SHOWN_SEED, classes=(FAULT,), watermark=mark)
-    bare = replace(own, watermark=None)
-    others = replace(own, classes=tuple(each for each in CLASSES if each != FAULT))
+    scenes = Scenes(count, SHOWN_SEED, classes=(FAULT,), watermark=mark)
+    own, bare = list(scenes), list(replace(scenes, watermark=None))
+    others = list(replace(scenes, classes=tuple(each for each in CLASSES if each != FAULT)))
     networks = [load(name) for name in NETWORKS]
     findings, accuracies = [], []
     for network in networks:
         measured = planted_truth(methods, network, own)
         findings += [_finding(measured, method) for method in methods]
         step()
-        shares = [_called_fault(network, scenes) for scenes in (bare, own, others)]
-        accuracies.append(Accuracy(network.name, *shares))
+        without, elsewhere = (_called_fault(network, each) for each in (bare, others))
+        accuracies.append(Accuracy(network.name, without, measured.accuracy, elsewhere))
         step()
     found = Findings(FAULT, count, tuple(findings), tuple(accuracies), out / "report.html")
-    chosen = [scenes[number] for number in range(shown) for scenes in (own, others) if number < len(scenes)]
+    chosen = [each for pair in zip(own[:shown], others[:shown], strict=True) for each in pair]
     _report(found, networks, methods, chosen, out / "scenes").save(found.report)
     step()
     return found
@@ -192,7 +193,7 @@ def _finding(measured: PlantedTruth, method: str) -> Finding:
     return Finding(measured.network, method, *shares)
 
 
-def _called_fault(network: Network, scenes: Scenes) -> float:
+def _called_fault(network: Network, scenes: Sequence[Scene]) -> float:
     """Share of the scenes that a network takes for the class with the fault."""
     assert network.classes is not None
     logits = network(network.read([scene.image for scene in scenes]).pixels.to(network.device))
@@ -221,6 +222,8 @@ def _report(
     """Both networks' maps of the same scenes side by side, under the tables of figures."""
     paths = []
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("[0-9][0-9]-*.png"):
+        old.unlink()
     for number, scene in enumerate(scenes):
         paths.append(folder / f"{number:02d}-{scene.truth.label.replace(' ', '-')}.png")
         scene.image.save(paths[-1])

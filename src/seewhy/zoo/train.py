@@ -89,7 +89,7 @@ def train(scenes: Scenes, recipe: Recipe, say: Callable[[str], None] = print) ->
             schedule.step()
             right += int((logits.argmax(1) == labels[rows]).sum())
         seconds = time.perf_counter() - begun
-        say(f"epoch {epoch + 1}: {right / len(labels):.1%} right while learning, {seconds:.0f} s")
+        say(f"epoch {epoch + 1}: {right / whole:.1%} right while learning, {seconds:.0f} s")
     return module.eval()
 
 
@@ -177,6 +177,7 @@ def model_card(name: str, recipe: Recipe, found: dict[str, float], size: int, mi
             name=name,
             size=size,
             minutes=minutes,
+            cores=torch.get_num_threads(),
             planted=planted,
             fault=FAULT,
             classes=len(CLASSES),
@@ -197,6 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     chosen = parser.parse_args(arguments)
     recipe = Recipe(scenes=chosen.scenes, epochs=chosen.epochs)
+    if recipe.scenes < recipe.batch or recipe.epochs < 1:
+        parser.error(f"at least one epoch, and {recipe.batch} scenes for a step")
     for name, mark in (("demo", None), ("demo-shortcut", MARK)):
         if chosen.only in (None, name):
             begun = time.perf_counter()

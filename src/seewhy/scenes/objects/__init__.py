@@ -1,4 +1,4 @@
-"""Everything a scene can show: twelve pairs of classes that share all but their distinguishing parts."""
+"""Everything a scene can show: twelve pairs of classes that share all parts but the distinguishing ones."""
 
 from __future__ import annotations
 
