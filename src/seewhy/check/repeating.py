@@ -12,6 +12,7 @@ from seewhy.errors import NotApplicableError
 from seewhy.explainers.base import explain_all
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.hires_cam import HiResCAM
+from seewhy.explanation import Explanation
 from seewhy.targets import Top
 
 _AGREES = 0.99
@@ -67,11 +68,9 @@ def _without_gradients(case: Case) -> None:
 
 
 def _channels_last(case: Case) -> None:
-    same(
-        case.again(mapped(case.images, lambda each: each.contiguous(memory_format=torch.channels_last))),
-        case.result,
-        "channels-last pictures",
-    )
+    # Not to the last digit: other kernels round otherwise, and a gradient jumps where a ReLU or a pooling flips.
+    found = case.again(mapped(case.images, lambda each: each.contiguous(memory_format=torch.channels_last)))
+    _agree(found, case.result, "of channels-last pictures")
 
 
 def _views(case: Case) -> None:
@@ -82,11 +81,7 @@ def _views(case: Case) -> None:
 
 def _double(case: Case) -> None:
     module = copy.deepcopy(case.network.module).double()
-    found = case.on(module)
-    for site, values in found.maps.items():
-        correlation = spearman(values, case.result.maps[site])
-        if correlation < _AGREES:
-            raise BrokenError(f"in float64 the map correlates by {correlation:.3f} only")
+    _agree(case.on(module), case.result, "in float64")
 
 
 def _bfloat16(case: Case) -> None:
@@ -141,6 +136,13 @@ def _shared(case: Case) -> None:
     other = GradCAM() if case.explainer.name != "grad-cam" else HiResCAM()
     found = explain_all(case.network, case.images, [other, case.explainer], case.target)
     same(list(found.values())[1], case.result, f"together with {other.name}")
+
+
+def _agree(found: Explanation, expected: Explanation, what: str) -> None:
+    for site, values in found.maps.items():
+        correlation = spearman(values, expected.maps[site])
+        if correlation < _AGREES:
+            raise BrokenError(f"the map {what} correlates by {correlation:.3f} only")
 
 
 def spearman(one: Tensor, other: Tensor) -> float:

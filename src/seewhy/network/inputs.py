@@ -60,8 +60,7 @@ class Arguments:
             if not isinstance(value, Tensor):
                 return value
             value = value.clone() if value.is_inference() else value.detach()
-            # Contiguous: another memory layout rounds otherwise, and a gradient jumps where a ReLU or a pooling flips.
-            return value.to(device, dtype).contiguous() if is_picture(value) else value.to(device)
+            return value.to(device, dtype) if is_picture(value) else value.to(device)
 
         positions = sorted(key for key in keyed if isinstance(key, int))
         return cls(
