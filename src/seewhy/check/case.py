@@ -61,9 +61,10 @@ class Case:
         explainer = self.explainer.model_copy(update={"layer": layers}) if named else self.explainer
         return explainer(Network(module, head=self.network.head), self.images, self.target)
 
-    def again(self, images: Any = None) -> Explanation:
-        """The explanation once more, of these or of other pictures."""
-        return self.explainer(self.network, self.images if images is None else images, self.target)
+    def again(self, images: Any = None, **settings: Any) -> Explanation:
+        """The explanation once more, of these or of other pictures, with the same or with other settings."""
+        explainer = self.explainer.model_copy(update=settings)
+        return explainer(self.network, self.images if images is None else images, self.target)
 
     def filled(self, value: float) -> Any:
         """The same inputs with constant pictures."""

@@ -87,8 +87,7 @@ def _double(case: Case) -> None:
 def _bfloat16(case: Case) -> None:
     if "precision" not in type(case.explainer).model_fields:
         raise UnclearError("the method has no setting for it")
-    lower = case.explainer.model_copy(update={"precision": "bfloat16"})
-    found = lower(case.network, case.images, case.target)
+    found = case.again(precision="bfloat16")
     for site, values in found.maps.items():
         correlation = spearman(values, case.result.maps[site])
         if correlation < _AGREES:
@@ -99,9 +98,7 @@ def _bfloat16(case: Case) -> None:
 def _seed(case: Case) -> None:
     if "seed" not in type(case.explainer).model_fields:
         raise UnclearError("nothing about the method is random")
-    other = case.explainer.model_copy(update={"seed": 12_345})
-    found = other(case.network, case.images, case.target)
-    repeated = other(case.network, case.images, case.target)
+    found, repeated = case.again(seed=12_345), case.again(seed=12_345)
     for site, values in found.maps.items():
         if not torch.equal(values, repeated.maps[site]):
             raise BrokenError("one seed gives two maps")
@@ -122,11 +119,11 @@ def _repeated_layers(case: Case) -> None:
         raise UnclearError("the network has one layer with feature maps")
     pair = (others[len(others) // 2], chosen)
     try:
-        both = case.explainer.model_copy(update={"layer": pair})(case.network, case.images, case.target)
+        both = case.again(layer=pair)
     except NotApplicableError as error:
         raise UnclearError(str(error)) from error
     for name in pair:
-        one = case.explainer.model_copy(update={"layer": name})(case.network, case.images, case.target)
+        one = case.again(layer=name)
         for site, values in one.maps.items():
             close(both.maps[site], values, f"{name} beside another layer")
 

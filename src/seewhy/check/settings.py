@@ -47,7 +47,7 @@ def _cost(case: Case) -> None:
         return original(*args, **kwargs)
 
     with replaced_forwards({case.network.module: count}):
-        cost: Cost = case.explainer(case.network, case.images, case.target).cost
+        cost: Cost = case.again().cost
     if seen > cost.forwards + cost.replays:
         raise BrokenError(f"{seen} pictures ran for {cost}")
 
@@ -105,8 +105,7 @@ def _unknown_layer(case: Case) -> None:
     if "layer" not in type(case.explainer).model_fields:
         raise UnclearError("the method reads no layer")
     try:
-        wrong = case.explainer.model_copy(update={"layer": "no_such_layer"})
-        wrong(case.network, case.images, case.target)
+        case.again(layer="no_such_layer")
     except LayerError as error:
         if "no_such_layer" not in str(error):
             raise BrokenError(f"the error does not name what was asked for: {error}") from error

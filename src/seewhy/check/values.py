@@ -28,7 +28,7 @@ def _device_and_type(case: Case) -> None:
 
 def _finite(value: float) -> Callable[[Case], None]:
     def check(case: Case) -> None:
-        found = case.explainer(case.network, case.filled(value), case.target)
+        found = case.again(case.filled(value))
         for values in found.maps.values():
             if not torch.isfinite(values).all():
                 raise BrokenError("the map holds NaN or infinity")

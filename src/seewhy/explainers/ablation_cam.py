@@ -99,11 +99,7 @@ class AblationCAM(Explainer):
         self, study: Study, site: Site
     ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B K h w"], Cost]:
         head = study.head(site, slice(None))
-        call = head.plan.call
-        axis, layout = call.axes[call.leaf], call.layout
-        assert layout is not None
-        assert axis is not None
-        activation = layout.maps(head.activation).float()
+        activation = head.maps
         filled, count = self._filled(activation), activation.shape[1]
         after = activation.new_zeros((*study.scores.shape, count))
 
@@ -112,9 +108,8 @@ class AblationCAM(Explainer):
             rows, channels = flat // count, flat % count
             ablated = activation[rows]
             ablated[torch.arange(len(flat), device=flat.device), channels] = filled[rows, channels]
-            given = layout.replace(axis.expand(head.activation, rows), ablated.to(head.activation.dtype))
             with torch.no_grad():
-                outputs = head(given, rows)
+                outputs = head(head.holding(ablated, rows), rows)
                 after[rows, :, channels] = study.question.select(rows.cpu())(outputs)
 
         in_chunks(run, study.arguments.batch * count, _BATCH)

@@ -234,10 +234,11 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
         except NotApplicableError as error:
             error.place = place
             raise
-    if not bool(torch.isfinite(study.scores).all()):
+    maps = [values for found, _ in computed for values in found.maps.values()]
+    if not all(bool(torch.isfinite(each).all()) for each in (study.scores, *maps)):
         raise InputError(
-            f"{study.network.name} answers NaN or infinity for these pictures; look at the weights and at the range "
-            "of the input"
+            f"{study.network.name} gives NaN or infinite scores or maps for these pictures; look at the weights and at "
+            "the range of the input"
         )
     common = study.question.notes or ("",) * study.arguments.batch
     network = study.network

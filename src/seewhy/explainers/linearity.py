@@ -68,22 +68,16 @@ def _scores_of_trials(study: Study, head: Head, strength: float, computed: list[
 
     D and E are noise of the given strength. What the head computes beyond linear maps is added to `computed`.
     """
-    call = head.plan.call
-    axis = call.axes[call.leaf]
-    assert call.layout is not None
-    assert axis is not None
-    here = call.layout.maps(head.activation).float()
+    here = head.maps
     generator = torch.Generator().manual_seed(0)
     step, other = (strength * torch.randn(here.shape, generator=generator).to(here) for _ in range(2))
     order = torch.randperm(here.shape[-1] * here.shape[-2], generator=generator).to(here.device)
     moved = here.flatten(2)[:, :, order].view(here.shape)
     trials = torch.cat([here, here + step, other, other + step, moved, torch.zeros_like(here)])
     rows = torch.zeros(len(trials), dtype=torch.long, device=here.device)
-    given = trials.to(head.activation.dtype)
-    activation = call.layout.replace(axis.expand(head.activation, rows), given)
     question = study.question.select(rows)
     with torch.no_grad(), intercept({kind: _noting(computed) for kind in Operation if kind not in _LINEAR}):
-        outputs = head(activation, rows)
+        outputs = head(head.holding(trials, rows), rows)
     return question(outputs).double()
 
 

@@ -9,17 +9,17 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from seewhy.explainers.base import Computed, Explainer, Workload
+from seewhy.explainers.base import Workload
+from seewhy.explainers.masked_input import MaskedInput
 from seewhy.explainers.masking import Baseline, Masking, Score, score_masked
-from seewhy.explainers.pixels import REASON, remarks
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
-from seewhy.network.precision import Precision, exact_type
+from seewhy.network.precision import exact_type
 
 
-class Occlusion(Explainer):
+class Occlusion(MaskedInput):
     """Occlusion (Zeiler and Fergus, ECCV 2014): per pixel the mean loss of the score over the windows that cover it.
 
     Windows lie every `stride` pixels, the last ones flush with the border, so that no margin is left out.
@@ -27,7 +27,6 @@ class Occlusion(Explainer):
 
     title: ClassVar[str] = "Occlusion"
     paper: ClassVar[str] = "Zeiler and Fergus, ECCV 2014"
-    needs: ClassVar[str] = "nothing but outputs"
 
     name: Literal["occlusion"] = "occlusion"
     window: int | None = Field(
@@ -49,23 +48,11 @@ class Occlusion(Explainer):
         default="target", description="What is scored: the target, or its classes' probability."
     )
     baseline: Baseline = Field(default="zero", description="What covers a window, in the network's input.")
-    precision: Precision = Field(
-        default="auto", description="Number format of the forwards. `auto`: bfloat16 where it is faster."
-    )
 
     def plan(self, work: Workload, network: Network) -> Cost:
         return Cost(forwards=work.pictures * (1 + work.inputs * (1 + len(self._corners(work.size)))))
 
-    def compute(self, study: Study) -> Computed:
-        cost = study.clean
-        maps: dict[Site, Tensor] = {}
-        for site in study.pixels:
-            maps[site], spent = self._map(study, site)
-            cost += spent
-        notes = [remarks(list(maps.values()), row) for row in range(study.arguments.batch)]
-        return Computed(maps, tuple(notes), REASON, cost)
-
-    def _map(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
+    def scored(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
         pictures: Tensor = study.arguments[site.input]
         size = (pictures.shape[-2], pictures.shape[-1])
         corners = self._corners(size).to(pictures.device)

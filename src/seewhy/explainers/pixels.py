@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from seewhy.errors import InputError
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Reduce, reduced
@@ -36,12 +34,6 @@ class PixelMethod(Explainer):
         self, study: Study, maps: dict[Site, Tensor], cost: Cost, warning: str = "", reason: str = REASON
     ) -> Computed:
         """The result, with remarks on maps that say nothing, and a warning on all of them."""
-        for values in maps.values():
-            if not bool(torch.isfinite(values).all()):
-                raise InputError(
-                    f"{study.network.name} gives NaN or infinite values or gradients; "
-                    "look at the weights and at the range of the input"
-                )
         rows = range(study.arguments.batch)
         notes = [(*remarks(list(maps.values()), row, self.reduce), warning) for row in rows]
         return Computed(maps, tuple(tuple(filter(None, each)) for each in notes), reason, cost)

@@ -9,18 +9,18 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from seewhy.explainers.base import Computed, Explainer, Workload
+from seewhy.explainers.base import Workload
 from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.masked_input import MaskedInput
 from seewhy.explainers.masking import Baseline, Masking, Score, score_masked
-from seewhy.explainers.pixels import REASON, remarks
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
-from seewhy.network.precision import Precision, exact_type
+from seewhy.network.precision import exact_type
 
 
-class RISE(Explainer):
+class RISE(MaskedInput):
     """RISE (Petsiuk et al., BMVC 2018): sum_i p(x * M_i) M_i / (q N) over N random soft masks M_i.
 
     Masks are small random grids, upsampled and shifted, drawn for every picture from its own pixels and the seed.
@@ -30,7 +30,6 @@ class RISE(Explainer):
 
     title: ClassVar[str] = "RISE"
     paper: ClassVar[str] = "Petsiuk et al., BMVC 2018"
-    needs: ClassVar[str] = "nothing but outputs"
     presets: ClassVar = {"paper": {"centre": False}}
 
     name: Literal["rise"] = "rise"
@@ -51,23 +50,11 @@ class RISE(Explainer):
         default="zero", description="What stands where a mask is 0, in the network's input."
     )
     seed: int = Field(default=0, description="Of the masks.")
-    precision: Precision = Field(
-        default="auto", description="Number format of the forwards. `auto`: bfloat16 where it is faster."
-    )
 
     def plan(self, work: Workload, network: Network) -> Cost:
         return Cost(forwards=work.pictures * (1 + self.masks * work.inputs))
 
-    def compute(self, study: Study) -> Computed:
-        cost = study.clean
-        maps: dict[Site, Tensor] = {}
-        for site in study.pixels:
-            maps[site], spent = self._map(study, site)
-            cost += spent
-        notes = [remarks(list(maps.values()), row) for row in range(study.arguments.batch)]
-        return Computed(maps, tuple(notes), REASON, cost)
-
-    def _map(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
+    def scored(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
         pictures: Tensor = study.arguments[site.input]
         size = (pictures.shape[-2], pictures.shape[-1])
         keys = picture_keys(pictures)

@@ -41,15 +41,13 @@ class Feature:
 
 @dataclass(frozen=True)
 class Saliency:
-    """Scores, and what they change by with every pixel.
+    """What scores change by with every pixel.
 
     Attributes:
-        scores: of M pictures (M, T).
         gradients: per picture input (M, T, C, H, W), float32.
         cost: what it took.
     """
 
-    scores: Float[Tensor, "M T"]
     gradients: Mapping[Site, Float[Tensor, "M T C H W"]]
     cost: Cost
 
@@ -159,7 +157,7 @@ class Study:
     def differentiated(
         self, arguments: Arguments, rows: Int[Tensor, " M"] | None, rules: Mapping[Operation, Rule]
     ) -> Saliency:
-        """The scores of M pictures and their gradients at the pixels, for the same question.
+        """The gradients at the pixels of the scores of M pictures, for the same question.
 
         Args:
             arguments: the call with these pictures.
@@ -179,7 +177,7 @@ class Study:
         cost = Cost(forwards=batch, backwards=scores.numel())
         self.cost += cost
         at_sites = dict(zip(self.pixels, (each.float().transpose(0, 1) for each in found), strict=True))
-        return Saliency(scores.detach(), at_sites, cost)
+        return Saliency(at_sites, cost)
 
     @property
     def clean(self) -> Cost:

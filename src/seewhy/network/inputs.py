@@ -90,12 +90,15 @@ class Arguments:
 
         return tuple((key, *each(value)) for key, value in [*enumerate(self.positional), *self.named.items()])
 
+    def _per_picture(self, value: Any) -> bool:
+        """Whether a value is a tensor with the batch as its first axis."""
+        return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Arguments:
         """Apply a function to every tensor that has the batch as its first axis."""
 
         def each(value: Any) -> Any:
-            per_picture = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
-            return function(value) if per_picture else value
+            return function(value) if self._per_picture(value) else value
 
         positional = tuple(each(value) for value in self.positional)
         named = {name: each(value) for name, value in self.named.items()}
@@ -119,8 +122,7 @@ class Arguments:
         def each(key: int | str, value: Any) -> Any:
             if key in pictures:
                 return pictures[key]
-            per_picture = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
-            return value[rows] if per_picture and rows is not None else value
+            return value[rows] if rows is not None and self._per_picture(value) else value
 
         positional = tuple(each(key, value) for key, value in enumerate(self.positional))
         named = {name: each(name, value) for name, value in self.named.items()}

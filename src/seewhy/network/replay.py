@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seewhy.network.inputs import Arguments
+from seewhy.network.layout import Layout
 from seewhy.network.precision import out_of_memory
 from seewhy.network.preserve import Forward, replaced_forwards
 from seewhy.network.probe import with_leaf
@@ -84,6 +85,23 @@ class Head:
         self.replays += len(rows)
         given = self.given(activation, rows)
         return _replay(self.module, self.plan, self.inputs(rows), given)
+
+    @property
+    def maps(self) -> Float[Tensor, "B K h w"]:
+        """The activation as feature maps, in float32."""
+        return self._layout.maps(self.activation).float()
+
+    def holding(self, maps: Float[Tensor, "M K h w"], rows: Int[Tensor, " M"]) -> Tensor:
+        """The activation for these rows with other feature maps in it, as the layer would return it."""
+        axis = self.plan.call.axes[self.plan.call.leaf]
+        assert axis is not None
+        return self._layout.replace(axis.expand(self.activation, rows), maps.to(self.activation.dtype))
+
+    @property
+    def _layout(self) -> Layout:
+        layout = self.plan.call.layout
+        assert layout is not None
+        return layout
 
     def inputs(self, rows: Tensor) -> Arguments:
         """The network's inputs for these rows; only their shapes where nobody reads their values."""

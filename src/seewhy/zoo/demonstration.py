@@ -12,6 +12,7 @@ from seewhy import __version__
 from seewhy.evaluation.planted_truth import PlantedTruth, planted_truth
 from seewhy.explainers.base import explain_all
 from seewhy.explanation import Explanations
+from seewhy.network.images import Images
 from seewhy.network.load import load
 from seewhy.network.network import Network
 from seewhy.render import Report, panels
@@ -195,9 +196,14 @@ def _finding(measured: PlantedTruth, method: str) -> Finding:
 
 def _called_fault(network: Network, scenes: Sequence[Scene]) -> float:
     """Share of the scenes that a network takes for the class with the fault."""
-    assert network.classes is not None
-    logits = network(network.read([scene.image for scene in scenes]).pixels.to(network.device))
-    return float((logits.argmax(1) == network.classes.index(FAULT)).float().mean())
+    said = _said(network, network.read([scene.image for scene in scenes]))
+    return said.count(network.class_index(FAULT)) / len(said)
+
+
+def _said(network: Network, images: Images) -> list[int]:
+    """The number of the class that a network gives each picture."""
+    found: list[int] = network(images.pixels.to(network.device)).argmax(1).tolist()
+    return found
 
 
 def _explained(
@@ -205,9 +211,9 @@ def _explained(
 ) -> Explanations:
     """Maps for the class with the fault where it is shown, for what the network says elsewhere."""
     images = network.read(paths)
-    said = network(images.pixels.to(network.device)).argmax(1).tolist()
     targets = [
-        FAULT if scene.truth.label == FAULT else answer for scene, answer in zip(scenes, said, strict=True)
+        FAULT if scene.truth.label == FAULT else answer
+        for scene, answer in zip(scenes, _said(network, images), strict=True)
     ]
     return explain_all(network, images, methods, target=targets)
 
