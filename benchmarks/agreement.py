@@ -6,24 +6,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks import oracle, page, peers
+from benchmarks import input_methods, oracle, page, peers
 from benchmarks.oracle import Array, Pair, normalised
-from seewhy import EigenCAM, Network, load, make
+from benchmarks.subjects import PICTURES, Subject, subjects
+from seewhy import EigenCAM, Network
 from seewhy.explainers.study import Feature
 
 Array32 = NDArray[np.float32]
 METHODS = ("grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam")
-PICTURES = 8
 TOLERANCE = 1e-4
 ORACLES = {
     "grad-cam": oracle.grad_cam,
@@ -33,47 +31,6 @@ ORACLES = {
     "layer-cam": oracle.layer_cam,
     "eigen-cam": oracle.eigen_cam,
 }
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network, the layer looked at, real pictures, and their predicted classes."""
-
-    title: str
-    network: Network
-    layer: str
-    images: Tensor
-    classes: list[int]
-
-    @property
-    def module(self) -> nn.Module:
-        return self.network.module
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.images.shape[-2], self.images.shape[-1]
-
-    def pair(self) -> Pair:
-        return oracle.pair(self.module, self.images, self.layer, self.classes)
-
-    def ours(self, method: str) -> Array:
-        """Our maps (B, h, w) before any ReLU."""
-        explainer = make(
-            method, layer=self.layer, **({"preset": "reference"} if method == "eigen-cam" else {})
-        )
-        return np.asarray(explainer(self.network, self.images, target=self.classes).values[:, 0].double())
-
-    def theirs(self, method: str, peer: str) -> Array:
-        """A peer's maps, rectified, at input size, stretched to [0, 1]."""
-        if peer == peers.GRAD_CAM:
-            return peers.PytorchGradCam(method, self.module, self.layer)(self.images, self.classes)
-        if peer == peers.CAPTUM:
-            return normalised(peers.Captum(self.module, self.layer)(self.images, self.classes), self.size)
-        cam = peers.Torchcam(method, self.module, self.layer)
-        try:
-            return normalised(cam(self.images, self.classes), self.size)
-        finally:
-            cam.close()
 
 
 @dataclass(frozen=True)
@@ -99,32 +56,6 @@ class Compared:
     @property
     def agrees(self) -> bool:
         return self.apart <= TOLERANCE
-
-
-def subjects() -> Iterator[Subject]:
-    """MobileNetV2 and SqueezeNet with trained weights, ResNet-50 with random ones; eight photographs each.
-
-    Raises:
-        FileNotFoundError: the folder of weights and pictures is not where SEEWHY_DATA says.
-    """
-    data = Path(os.environ.get("SEEWHY_DATA", "../shared/data"))
-    paths = sorted(str(path) for path in (data / "imagenet-val" / "images").glob("*.JPEG"))[:PICTURES]
-    if len(paths) < PICTURES:
-        raise FileNotFoundError(f"no photographs in {data / 'imagenet-val' / 'images'}; set SEEWHY_DATA")
-    preprocess = None
-    for name, title in (("mobilenet_v2", "MobileNetV2"), ("squeezenet1_0", "SqueezeNet 1.0")):
-        weights = data / "weights" / f"imagenet_torchvision_{name}.safetensors"
-        network = load(f"torchvision:{name}", weights=weights, offline=True)
-        preprocess = network.preprocess
-        yield _subject(title, network, "features", paths)
-    torch.manual_seed(0)
-    network = load("torchvision:resnet50", weights="random", preprocess=preprocess, offline=True)
-    yield _subject("ResNet-50, random weights", network, "layer4", paths)
-
-
-def _subject(title: str, network: Network, layer: str, paths: list[str]) -> Subject:
-    images = network.read(paths).pixels
-    return Subject(title, network, layer, images, network(images).argmax(1).tolist())
 
 
 def compared(subject: Subject, pair: Pair) -> Iterator[Compared]:
@@ -342,7 +273,7 @@ values are the equation's own; `heatmaps("minmax")` gives the stretched map that
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.agreement", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/agreement.md")
-    made = text(report())
+    made = f"{text(report())}\n{input_methods.report()}"
     if parser.parse_args().write:
         page.write(page.DOCS / "agreement.md", made)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,3 +91,42 @@ def normalised(maps: Array | Tensor, size: tuple[int, int]) -> Array:
     large = large - large.amin((1, 2), keepdim=True)
     highest = large.amax((1, 2), keepdim=True)
     return np.asarray(large / torch.where(highest > 0, highest, 1.0))
+
+
+Masks = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+def score_cam(module: nn.Module, images: Tensor, layer: str, classes: Sequence[int], masks: Masks) -> Array:
+    """Channels weighted by the softmax of the scores of the picture under their masks; rows (B, h, w)."""
+    exact = copy.deepcopy(module).double().eval()
+    kept: list[Tensor] = []
+    handle = exact.get_submodule(layer).register_forward_hook(lambda _m, _i, out: kept.append(out.clone()))
+    with torch.no_grad():
+        exact(images.double())
+        handle.remove()
+        found = []
+        for image, activation, index in zip(images.double(), kept[0], classes, strict=True):
+            shown = masks(activation[:, None], (image.shape[-2], image.shape[-1]))
+            scores = torch.cat([exact(image * part)[:, index] for part in torch.split(shown, 16)])
+            found.append(torch.einsum("k,khw->hw", scores.softmax(0), activation).numpy())
+    return np.stack(found)
+
+
+def enlarged_masks(activation: Tensor, size: tuple[int, int]) -> Tensor:
+    """Feature maps (K, 1, h, w) enlarged, then stretched to [0, 1]: the paper's."""
+    return _stretched(F.interpolate(activation, size, mode="bilinear", align_corners=False))
+
+
+def corner_masks(activation: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarged so that corner cells lie in the corners, then stretched."""
+    return _stretched(F.interpolate(activation, size, mode="bilinear", align_corners=True))
+
+
+def grid_masks(activation: Tensor, size: tuple[int, int]) -> Tensor:
+    """Stretched on the layer's grid, then enlarged."""
+    return F.interpolate(_stretched(activation), size, mode="bilinear", align_corners=False)
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,12 +28,15 @@ _PYTORCH_GRAD_CAM = {
     "hires-cam": "HiResCAM",
     "layer-cam": "LayerCAM",
     "eigen-cam": "EigenCAM",
+    "ablation-cam": "AblationCAM",
+    "score-cam": "ScoreCAM",
 }
 _TORCHCAM = {
     "grad-cam": "GradCAM",
     "grad-cam++": "GradCAMpp",
     "x-grad-cam": "XGradCAM",
     "layer-cam": "LayerCAM",
+    "score-cam": "ScoreCAM",
 }
 
 
@@ -67,11 +71,18 @@ class PytorchGradCam:
             from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
         kind = getattr(pytorch_grad_cam, _PYTORCH_GRAD_CAM[method])
         self._cam: Any = kind(model=module, target_layers=[module.get_submodule(layer)])
+        self._cam.batch_size = 16  # of the masked forwards, where there are any
         self._target = ClassifierOutputTarget
 
     def __call__(self, images: Tensor, classes: Sequence[int]) -> Array:
         targets = [self._target(each) for each in classes]
         return np.asarray(self._cam(input_tensor=images, targets=targets), dtype=np.float64)
+
+
+def alone(method: str, module: nn.Module, layer: str, images: Tensor, classes: Sequence[int]) -> Array:
+    """pytorch-grad-cam's maps (B, H, W), picture by picture: its Ablation-CAM of a batch depends on the batch."""
+    cam = PytorchGradCam(method, _without_in_place(module), layer)
+    return np.concatenate([cam(image[None], [index]) for image, index in zip(images, classes, strict=True)])
 
 
 def projection(activation: NDArray[np.float32]) -> Array:
@@ -92,6 +103,33 @@ class Captum:
     def __call__(self, images: Tensor, classes: Sequence[int]) -> Array:
         found: Tensor = self._method.attribute(images, target=torch.tensor(list(classes)))
         return np.asarray(found.detach()[:, 0].double())
+
+
+def captum_pixels(
+    kind: str, module: nn.Module, images: Tensor, classes: Sequence[int], **options: Any
+) -> Array:
+    """One of captum's methods at the pixels: signed maps (B, C, H, W)."""
+    with _importing():
+        from captum import attr
+
+        found = getattr(attr, kind)(_without_in_place(module)).attribute(
+            images.clone(), target=list(classes), **options
+        )
+    return np.asarray(found.detach().double())
+
+
+def _without_in_place(module: nn.Module) -> nn.Module:
+    """A copy whose activations overwrite nothing, as the hooks of these packages need."""
+    copied = copy.deepcopy(module)
+    for each in copied.modules():
+        if isinstance(each, nn.ReLU | nn.ReLU6):
+            each.inplace = False
+    return copied
+
+
+def has_relu6(module: nn.Module) -> bool:
+    """Whether there are rectifiers that captum does not know."""
+    return any(isinstance(each, nn.ReLU6) for each in module.modules())
 
 
 class Torchcam:
