@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 
 from benchmarks import oracle, page, peers
 from benchmarks.oracle import Array, normalised
@@ -26,6 +27,7 @@ from seewhy import (
 )
 
 PICTURES = 2
+SIDE = 128  # of the picture for Score-CAM, of which the equation is worked out three times in float64
 TOLERANCE = 1e-4
 
 # Our method, captum's name for it, its settings there.
@@ -158,18 +160,20 @@ class Scored:
 
 
 def scored(subject: Subject) -> Scored:
-    """Three implementations of Score-CAM, and the three equations that they compute."""
-    module, images, layer, classes = subject.module, subject.images, subject.layer, subject.classes
+    """Three implementations of Score-CAM, and the three equations that they compute; one small picture."""
+    module, layer, classes = subject.module, subject.layer, subject.classes[:1]
+    images = F.interpolate(subject.images[:1], (SIDE, SIDE), mode="bilinear")
+    size = (SIDE, SIDE)
     explainer = ScoreCAM(layer=layer, precision="float32")
-    ours = normalised(explainer(module, images, classes).values[:, 0], subject.size)
+    ours = normalised(explainer(module, images, classes).values[:, 0], size)
     cam = peers.Torchcam("score-cam", module, layer)
     try:
-        torchcam = normalised(cam(images, classes), subject.size)
+        torchcam = normalised(cam(images, classes), size)
     finally:
         cam.close()
     grad_cam = peers.alone("score-cam", module, layer, images, classes)
     paper, corners, grid = (
-        normalised(oracle.score_cam(module, images, layer, classes, masks), subject.size)
+        normalised(oracle.score_cam(module, images, layer, classes, masks), size)
         for masks in (oracle.enlarged_masks, oracle.corner_masks, oracle.grid_masks)
     )
 
@@ -238,7 +242,7 @@ back, and deconvolution's map may be zero, there as here.
 {peers.GRAD_CAM} enlarges with aligned corners, which shifts the masks against the map by up to half a cell;
 torchcam stretches on the layer's grid and enlarges afterwards, which leaves masks whose extremes are not 0 and
 1. The table shows each package against the paper's equation, worked out in float64 (`benchmarks/oracle.py`),
-and against the same equation with that package's masks.
+and against the same equation with that package's masks; one picture of {SIDE} pixels.
 
 {masks}
 """

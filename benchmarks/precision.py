@@ -1,6 +1,6 @@
 """What bfloat16 changes: `python -m benchmarks.precision --write` measures it and writes docs/precision.md.
 
-50 photographs and two trained networks, about 40 minutes on two quiet cores.
+50 photographs and two trained networks, about half an hour on two quiet cores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seewhy.network.precision import fast_in_bfloat16
 
 PICTURES = 50
 CHUNK = 10
-RISE_MASKS = 1000
+RISE_MASKS = 500
 AGREES = 0.99
 TOP = 0.01  # of the pixels
 

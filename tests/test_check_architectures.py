@@ -18,8 +18,7 @@ pytestmark = pytest.mark.slow
 METHODS = [entry.name for entry in registry.explainers()]
 # What takes hundreds of forwards keeps the same promises with few.
 SMALL = {
-    # Random weights answer nearly the same whatever is masked; centring would leave the rounding of the scores.
-    "rise": {"masks": 8, "centre": False},
+    "rise": {"masks": 8},
     "occlusion": {"window": 64, "stride": 64},
     "integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
@@ -77,8 +76,7 @@ def trained(request) -> tuple[seewhy.Network, torch.Tensor]:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_method_keeps_the_contract_on_trained_networks(trained, method) -> None:
     network, images = trained
-    settings = SMALL.get(method, {}) if method != "rise" else {"masks": 32}
-    contract = check_explainer(registry.explainer(method)(**settings), network, images)
+    contract = check_explainer(registry.explainer(method)(**SMALL.get(method, {})), network, images)
     if method == "cam" and len(contract.checks) == 1:
         assert "CAM is not defined for" in contract.checks[0].detail
         assert network.name == "torchvision:squeezenet1_0"  # its last layer is a convolution

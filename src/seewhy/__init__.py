@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from seewhy.artifact import Artifact as Artifact
+    from seewhy.cancellation import cancellable as cancellable
     from seewhy.check import check_explainer as check_explainer
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from seewhy.truth import Truth as Truth
 
 _PLACES = {
+    "artifact": ["Artifact"],
+    "cancellation": ["cancellable"],
     "check": ["check_explainer"],
     "errors": ["SeewhyError"],
     "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],

@@ -33,6 +33,10 @@ class NotApplicableError(SeewhyError):
     place: int | None = None
 
 
+class CancelledError(SeewhyError):
+    """An explanation that was stopped from outside."""
+
+
 class UsageError(SeewhyError):
     """A command line that asks for something that does not exist."""
 

@@ -13,8 +13,9 @@ from torch import nn
 import seewhy
 from seewhy import RISE, Occlusion, Top
 from seewhy.explainers import masking
+from seewhy.explainers.baseline import baseline, blurred
 from seewhy.explainers.draws import picture_keys
-from seewhy.explainers.masking import Masking, baseline, blurred, score_masked
+from seewhy.explainers.masking import Masking, score_masked
 from seewhy.explainers.study import Study
 from seewhy.targets import as_target
 
@@ -43,7 +44,7 @@ MASKS = torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(8))
 def test_scores_are_those_of_pictures_blended_one_by_one(kind, batch):
     net, images = network("convolutions"), pictures()
     found, shown, cost = scored(net, images, MASKS, Masking(kind, precision="float32", batch=batch), Top(2))
-    behind = baseline(images, kind)
+    behind = baseline(seewhy.Network(net), images, kind)
     for row, image in enumerate(images):
         best = net(image[None]).topk(2).indices[0]
         for number, mask in enumerate(MASKS):

@@ -78,3 +78,26 @@ def test_probabilities_weigh_channels_more_evenly_than_logits():
     activation, _, _ = pairs(net, images, 0)
     mean = torch.from_numpy(activation).float().mean(1)
     assert (probability.values[:, 0] - mean).norm() < (logit.values[:, 0] - mean).norm()
+
+
+def test_the_authors_code_weighs_each_channel_by_the_probability_seen_through_it():
+    net, images = network("flattened linear"), pictures()
+    activation, _, _ = pairs(net, images, 1)
+    explainer = ScoreCAM.from_preset("author-code", **FLOAT32)
+    found = explainer(net, images, target=1).values[:, 0]
+    expected = []
+    for image, maps in zip(images, activation, strict=True):
+        full = F.interpolate(torch.from_numpy(maps)[:, None], image.shape[-2:], mode="bilinear")
+        low, high = full.amin((2, 3), keepdim=True), full.amax((2, 3), keepdim=True)
+        with torch.no_grad():
+            seen = net.double()(image.double() * (full - low) / (high - low)).softmax(1)[:, 1].numpy()
+        expected.append(np.einsum("k,khw->hw", seen, maps))
+    close(found, np.stack(expected), 1e-4)
+
+
+def test_where_one_channel_outweighs_the_others_the_notes_say_so():
+    net, images = network("pooled linear"), pictures()
+    with torch.no_grad():
+        net.head[2].weight.mul_(1e4)
+    found = ScoreCAM(**FLOAT32)(net, images, target=1)
+    assert all(any(note == "the weights lie on 1 of 6 channels" for note in notes) for notes in found.notes)

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.masked_input import HARDLY
 from seewhy.explanation import Explanation
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
 from seewhy.targets import TargetLike, as_target
 
-# Relative to the largest value of a map: what another batch size may change in float32.
-TOLERANCE = 1e-5
+# Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
+# and gradients, and where they are small differences of scores.
+TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
 
 
 class BrokenError(Exception):
@@ -70,27 +72,27 @@ class Case:
         """The same inputs with constant pictures."""
         return mapped(self.images, lambda each: torch.full_like(each, value))
 
+    def same(self, one: Explanation, other: Explanation, what: str) -> None:
+        """Raise where two explanations differ by more than another batch size makes of float32."""
+        try:
+            for site, values in one.maps.items():
+                self.close(values, other.maps[site], what)
+        except BrokenError as error:
+            unstable = [
+                note for notes in other.notes for note in notes if note.startswith((UNSTABLE, HARDLY))
+            ]
+            if unstable:
+                raise UnclearError(f"{error}, but the method says so itself: {unstable[0]}") from error
+            raise
 
-def same(one: Explanation, other: Explanation, what: str) -> None:
-    """Raise where two explanations differ by more than another batch size makes of float32."""
-    try:
-        for site, values in one.maps.items():
-            close(values, other.maps[site], what)
-    except BrokenError as error:
-        unstable = [note for notes in other.notes for note in notes if note.startswith(UNSTABLE)]
-        if unstable:
-            raise UnclearError(f"{error}, but the method says so itself: {unstable[0]}") from error
-        raise
-
-
-def close(one: Tensor, other: Tensor, what: str) -> None:
-    """Raise where two maps differ by more than the tolerance."""
-    difference = float((one - other).abs().max())
-    bound = TOLERANCE * max(float(other.abs().max()), 1e-30)
-    if difference > bound:
-        raise BrokenError(
-            f"{what}: differs by {difference:.2g}, {difference / bound * TOLERANCE:.1g} of the largest"
-        )
+    def close(self, one: Tensor, other: Tensor, what: str) -> None:
+        """Raise where two maps differ by more than the tolerance."""
+        tolerance = OF_DIFFERENCES if self.explainer.subtracts_scores else TOLERANCE
+        difference, largest = float((one - other).abs().max()), max(float(other.abs().max()), 1e-30)
+        if difference > tolerance * largest:
+            raise BrokenError(
+                f"{what}: differs by {difference:.2g}, {difference / largest:.1g} of the largest"
+            )
 
 
 def picked(images: Any, rows: list[int], batch: int) -> Any:

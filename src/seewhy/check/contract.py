@@ -10,7 +10,7 @@ from torch import nn
 
 from seewhy.check import leaving, repeating, settings, values
 from seewhy.check.case import BrokenError, Case, UnclearError
-from seewhy.check.toys import blobs, toy_networks
+from seewhy.check.toys import blobs, toys
 from seewhy.errors import NotApplicableError
 from seewhy.explainers.base import Explainer
 from seewhy.network.network import Network
@@ -83,7 +83,7 @@ def check_explainer(
 
     Args:
         explainer: the method, with its settings.
-        network: on which network; three small ones by default.
+        network: on which network; small ones with known traps by default.
         images: at least three pictures for it (B, C, H, W), or several inputs; noise by default.
         target: what is explained; the predicted class by default.
 
@@ -96,15 +96,8 @@ def check_explainer(
         True
     """
     if network is None:
-        return Contract(
-            tuple(
-                check
-                for name, module in toy_networks().items()
-                for check in check_explainer(
-                    explainer, Network(module, name=name), blobs(4, 3, 24, 24), target
-                ).checks
-            )
-        )
+        each = [check_explainer(explainer, toy, inputs, target) for toy, inputs in toys()]
+        return Contract(tuple(check for contract in each for check in contract.checks))
     network = Network.of(network)
     if images is None:
         images = blobs(3, *network.example_input().shape[1:])

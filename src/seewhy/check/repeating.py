@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from seewhy.check.case import BrokenError, Case, UnclearError, close, mapped, same
+from seewhy.check.case import BrokenError, Case, UnclearError, mapped
 from seewhy.errors import NotApplicableError
 from seewhy.explainers.base import explain_all
 from seewhy.explainers.grad_cam import GradCAM
@@ -20,17 +20,17 @@ _AGREES = 0.99
 
 def _batch_equals_pictures(case: Case) -> None:
     for row in range(case.batch):
-        same(case.of([row]), case.result.select([row]), f"picture {row}")
+        case.same(case.of([row]), case.result.select([row]), f"picture {row}")
 
 
 def _order(case: Case) -> None:
     backwards = list(range(case.batch))[::-1]
-    same(case.of(backwards), case.result.select(backwards), "reversed")
+    case.same(case.of(backwards), case.result.select(backwards), "reversed")
 
 
 def _chunks(case: Case) -> None:
     for chunk in (1, 2):
-        same(case.of(range(case.batch), chunk=chunk), case.result, f"chunk={chunk}")
+        case.same(case.of(range(case.batch), chunk=chunk), case.result, f"chunk={chunk}")
 
 
 def _repeatable(case: Case) -> None:
@@ -50,21 +50,21 @@ def _several_targets(case: Case) -> None:
         labels = [row[place].index for row in case.result.predictions]
         one = case.explainer(case.network, case.images, labels)
         for site, values in one.maps.items():
-            close(both.maps[site][:, place], values[:, 0], f"target {place}")
+            case.close(both.maps[site][:, place], values[:, 0], f"target {place}")
 
 
 def _duplicates(case: Case) -> None:
     found = case.of([0, 1, 0])
     for values in found.maps.values():
-        close(values[2], values[0], "the same picture twice")
+        case.close(values[2], values[0], "the same picture twice")
 
 
 def _without_gradients(case: Case) -> None:
     with torch.no_grad():
-        same(case.again(), case.result, "inside torch.no_grad")
+        case.same(case.again(), case.result, "inside torch.no_grad")
     with torch.inference_mode():
         found = case.again()
-    same(found, case.result, "inside torch.inference_mode")
+    case.same(found, case.result, "inside torch.inference_mode")
 
 
 def _channels_last(case: Case) -> None:
@@ -76,7 +76,7 @@ def _channels_last(case: Case) -> None:
 def _views(case: Case) -> None:
     """Pictures that are every second row of a larger tensor."""
     strided = mapped(case.images, lambda each: torch.stack([each, each], 1).flatten(0, 1)[::2])
-    same(case.again(strided), case.result, "pictures that are not contiguous")
+    case.same(case.again(strided), case.result, "pictures that are not contiguous")
 
 
 def _double(case: Case) -> None:
@@ -102,6 +102,8 @@ def _seed(case: Case) -> None:
     for site, values in found.maps.items():
         if not torch.equal(values, repeated.maps[site]):
             raise BrokenError("one seed gives two maps")
+    if not any(values.any() for values in found.maps.values()):
+        raise UnclearError("the map is zero")
     if all(torch.equal(values, case.result.maps[site]) for site, values in found.maps.items()):
         raise BrokenError("another seed gives the same map")
 
@@ -125,14 +127,14 @@ def _repeated_layers(case: Case) -> None:
     for name in pair:
         one = case.again(layer=name)
         for site, values in one.maps.items():
-            close(both.maps[site], values, f"{name} beside another layer")
+            case.close(both.maps[site], values, f"{name} beside another layer")
 
 
 def _shared(case: Case) -> None:
     """Asked for together with another method."""
     other = GradCAM() if case.explainer.name != "grad-cam" else HiResCAM()
     found = explain_all(case.network, case.images, [other, case.explainer], case.target)
-    same(list(found.values())[1], case.result, f"together with {other.name}")
+    case.same(list(found.values())[1], case.result, f"together with {other.name}")
 
 
 def _agree(found: Explanation, expected: Explanation, what: str) -> None:

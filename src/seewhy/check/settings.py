@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from PIL import Image
 
 from seewhy import registry
+from seewhy.artifact import Artifact
 from seewhy.check.case import BrokenError, Case, UnclearError
 from seewhy.errors import InputError, LayerError, TargetError
 from seewhy.explainers.base import Workload
 from seewhy.explanation import Cost, Explanation
 from seewhy.network.inputs import is_picture
+from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
 
 
@@ -125,9 +128,42 @@ def _unknown_class(case: Case) -> None:
     raise BrokenError("a class that does not exist was explained")
 
 
+def _files(case: Case) -> None:
+    fields = type(case.explainer).model_fields
+    taking = [
+        name for name, field in fields.items() if Artifact in (field.annotation, *get_args(field.annotation))
+    ]
+    if not taking:
+        raise UnclearError("no setting takes a file")
+    network, (height, width) = case.network, case.result.size
+    if network.preprocess is None:
+        raise UnclearError("the network came without a preprocess, so that it reads no files")
+    preprocess = network.preprocess.model_copy(update={"resize": (height, width), "crop": None})
+    network = Network(network.module, preprocess=preprocess, head=network.head)
+    for setting in taking:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "grey.png"
+            Image.new("RGB", (width, height), "grey").save(path)
+            explainer = type(case.explainer).model_validate(
+                {**case.explainer.model_dump(), setting: str(path)}
+            )
+            found = explainer(network, case.images, case.target)
+            if type(explainer).model_validate_json(json.dumps(dict(found.settings))) != explainer:
+                raise BrokenError(f"the result does not say which file was the {setting}")
+            path.write_bytes(b"something else")
+            try:
+                explainer(network, case.images, case.target)
+            except InputError as error:
+                if path.name not in str(error):
+                    raise BrokenError(f"the error does not name the file: {error}") from error
+            else:
+                raise BrokenError(f"a file that has changed was used as the {setting}")
+
+
 CHECKS = {
     "settings survive a round trip": _round_trip,
     "every setting is described, and the name is the method's own": _named,
+    "a file in a setting is known by what it holds": _files,
     "presets give their settings, and unknown ones an error": _presets,
     "the result says how to repeat it": _result_says_how,
     "a saved result is read back whole": _saved,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seewhy.network.network import Network
+from seewhy.network.preprocess import Preprocess
 
-def toy_networks() -> dict[str, nn.Module]:
-    """Small networks that methods are checked on by default; each has its own traps."""
+
+def toys() -> list[tuple[Network, Any]]:
+    """Small networks that methods are checked on by default, each with its own traps, and inputs for them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         plain = nn.Sequential(
@@ -17,11 +22,14 @@ def toy_networks() -> dict[str, nn.Module]:
             nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
             nn.Linear(12, 5),
         )  # fmt: skip
-        return {
-            "plain": plain,
-            "residual with a dict output": _Residual(),
-            "flattened with dropout": _Flattened(),
-        }
+        preprocess = Preprocess(resize=(24, 24), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        pictures = blobs(8, 3, 24, 24)
+        return [
+            (Network(plain, name="plain", preprocess=preprocess), pictures[:4]),
+            (Network(_Residual(), name="residual with a dict output"), pictures[:4]),
+            (Network(_Flattened(), name="flattened with dropout"), pictures[:4]),
+            (Network(_Pair(), name="two pictures through one trunk"), (pictures[:4], pictures[4:])),
+        ]
 
 
 class _Residual(nn.Module):
@@ -59,6 +67,20 @@ class _Flattened(nn.Module):
         self.calls: Tensor
         self.calls += 1
         output: Tensor = self.head(self.features(images))
+        return output
+
+
+class _Pair(nn.Module):
+    """Two picture inputs, whose features meet in the head; the layers before it run twice per call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU())
+        self.head = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        pooled = [self.trunk(each).mean((2, 3)) for each in (left, right)]
+        output: Tensor = self.head(torch.cat(pooled, 1))
         return output
 
 

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from seewhy.check.case import BrokenError, Case, UnclearError, mapped
 from seewhy.errors import SeewhyError
+from seewhy.explainers.score_cam import CONCENTRATED, EVEN
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
@@ -114,6 +115,9 @@ def _agnostic(case: Case) -> None:
         raise UnclearError("the network has no classes to choose from")
     both = case.explainer(case.network, case.images, Top(2))
     equal = all(torch.equal(each[:, 0], each[:, 1]) for each in both.maps.values())
+    said = [note for notes in both.notes for note in notes if note.startswith((CONCENTRATED, EVEN))]
+    if equal and said:
+        raise UnclearError(f"two classes have the same map, and the method says why: {said[0]}")
     if equal != case.explainer.class_agnostic and any(bool(each.any()) for each in both.maps.values()):
         raise BrokenError("two classes have " + ("the same map" if equal else "two maps"))
 

@@ -34,6 +34,7 @@ class AblationCAM(Explainer):
     title: ClassVar[str] = "Ablation-CAM"
     paper: ClassVar[str] = "Desai and Ramaswamy, WACV 2020"
     needs: ClassVar[str] = "a layer with feature maps"
+    subtracts_scores: ClassVar[bool] = True
     presets: ClassVar = {"paper": {"divisor": "score"}}
 
     name: Literal["ablation-cam"] = "ablation-cam"

@@ -78,6 +78,8 @@ class Explainer(BaseModel, ABC):
     needs: ClassVar[str] = ""
     signed: ClassVar[bool] = True
     class_agnostic: ClassVar[bool] = False
+    subtracts_scores: ClassVar[bool] = False
+    """Whether values are small differences of scores, of which float32 keeps fewer digits."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str
@@ -219,10 +221,14 @@ def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
     try:
         return kind(**settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "settings"
+        found = error.errors()
+        field = str(next(iter(found[0]["loc"]), "settings"))
+        # A setting that takes several kinds of value says for each why it is not that.
+        reasons = [each["msg"] for each in found if each["loc"][:1] == found[0]["loc"][:1]]
         known = ", ".join(key for key in kind.model_fields if key != "name")
-        raise InputError(f"{kind.__name__}: {field}: {first['msg']}; its settings are {known}") from None
+        raise InputError(
+            f"{kind.__name__}: {field}: {', or: '.join(reasons)}; its settings are {known}"
+        ) from None
 
 
 def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:

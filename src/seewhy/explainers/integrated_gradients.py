@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.explainers.base import Computed, Workload
-from seewhy.explainers.masking import Baseline, baseline
+from seewhy.explainers.baseline import CHOICES, Baseline, baseline
 from seewhy.explainers.pixels import PixelMethod
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
@@ -39,11 +39,7 @@ class IntegratedGradients(PixelMethod):
         default=32, ge=1, le=4096, description="Points on the way, each one forward and backward."
     )
     rule: Quadrature = Field(default="midpoint", description="Where the points lie and what they weigh.")
-    baseline: Baseline = Field(
-        default="zero",
-        description="Where the way begins, in the network's input: zero (the mean colour of the preprocessing), "
-        "the picture's own mean colour, or the blurred picture.",
-    )
+    baseline: Baseline = Field(default="zero", description=f"Where the way begins: {CHOICES}.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         points = len(quadrature(self.rule, self.steps)[0])
@@ -52,7 +48,7 @@ class IntegratedGradients(PixelMethod):
     def compute(self, study: Study) -> Computed:
         arguments = study.arguments
         ends = {site: arguments[site.input] for site in study.pixels}
-        begins = {site: baseline(each, self.baseline) for site, each in ends.items()}
+        begins = {site: baseline(study.network, each, self.baseline) for site, each in ends.items()}
         points, weights = (each.to(study.scores.device) for each in quadrature(self.rule, self.steps))
         totals = {
             site: study.scores.new_zeros((*study.scores.shape, *each.shape[1:]))

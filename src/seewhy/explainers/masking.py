@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision, autocast, free_memory, in_chunks
 from seewhy.network.structures import map_tensors
 
-Baseline = Literal["zero", "mean", "blur"]
 Score = Literal["target", "probability"]
 Masks = Callable[[Int[Tensor, " M"], Int[Tensor, " M"]], Float[Tensor, "M h w"]]
 """From picture numbers and mask numbers to masks on their own grid: 1 keeps a pixel, 0 replaces it."""
@@ -25,7 +25,6 @@ Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], 
 
 _SHARE = 0.25  # of the free memory that one chunk may need
 _MOST_ON_CPU, _MOST = 32, 256  # pictures per forward beyond which nothing gets faster
-_SIGMA = 10.0  # of the blur, in pixels of a 224-pixel side
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Masking:
     """How pictures are masked and scored.
 
     Attributes:
-        baseline: what replaces a covered pixel, in the network's input: zero, the picture's mean colour, or the
-            blurred picture.
+        baseline: what replaces a covered pixel, in the network's input.
         score: the target itself, or the probability of its classes.
         precision: the number format of the forwards; scores are float32.
         batch: pictures per forward; from free memory by default.
@@ -68,7 +66,7 @@ def score_masked(
     arguments = study.arguments
     pictures: Tensor = arguments[key]
     device, size = pictures.device, (pictures.shape[-2], pictures.shape[-1])
-    background = None if how.baseline == "zero" else baseline(pictures, how.baseline)
+    background = None if how.baseline == "zero" else baseline(study.network, pictures, how.baseline)
     difference = pictures if background is None else pictures - background
     question = study.question.as_probability() if how.score == "probability" else study.question
     total = arguments.batch * count
@@ -114,31 +112,3 @@ def fitting(study: Study) -> int:
     needed = 4 * sum(sizes[:8]) + 1  # a few layers' outputs live at once
     most = _MOST_ON_CPU if device.type == "cpu" else _MOST
     return max(1, min(most, int(_SHARE * free_memory(device) / needed)))
-
-
-def baseline(pictures: Float[Tensor, "B C H W"], kind: Baseline) -> Float[Tensor, "B C H W"]:
-    """What replaces covered pixels."""
-    if kind == "zero":
-        return torch.zeros_like(pictures)
-    if kind == "mean":
-        return pictures.mean((-2, -1), keepdim=True).expand_as(pictures)
-    return blurred(pictures, _SIGMA * max(pictures.shape[-2:]) / 224)
-
-
-def blurred(pictures: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Gaussian blur of so many pixels, the border repeated; separable, cut at three sigma."""
-    channels = pictures.shape[1]
-    for axis in (-2, -1):
-        reach = min(math.ceil(3 * sigma), pictures.shape[axis] - 1)
-        places = torch.arange(-reach, reach + 1, dtype=pictures.dtype, device=pictures.device)
-        kernel = torch.exp(-(places**2) / (2 * sigma**2))
-        kernel = (
-            (kernel / kernel.sum()).view(1, 1, -1, 1)
-            if axis == -2
-            else (kernel / kernel.sum()).view(1, 1, 1, -1)
-        )
-        padding = [0, 0, reach, reach] if axis == -2 else [reach, reach, 0, 0]
-        padded = torch.nn.functional.pad(pictures, padding, mode="replicate")
-        weight = kernel.expand(channels, 1, *kernel.shape[2:])
-        pictures = torch.nn.functional.conv2d(padded, weight, groups=channels)
-    return pictures

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.explainers.base import Workload
+from seewhy.explainers.baseline import CHOICES, Baseline
 from seewhy.explainers.masked_input import MaskedInput
-from seewhy.explainers.masking import Baseline, Masking, Score, score_masked
+from seewhy.explainers.masking import Masking, Score, score_masked
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
@@ -47,12 +48,14 @@ class Occlusion(MaskedInput):
     score: Score = Field(
         default="target", description="What is scored: the target, or its classes' probability."
     )
-    baseline: Baseline = Field(default="zero", description="What covers a window, in the network's input.")
+    baseline: Baseline = Field(default="zero", description=f"What covers a window: {CHOICES}.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         return Cost(forwards=work.pictures * (1 + work.inputs * (1 + len(self._corners(work.size)))))
 
-    def scored(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
+    def scored(
+        self, study: Study, site: Site
+    ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B N T"], Cost]:
         pictures: Tensor = study.arguments[site.input]
         size = (pictures.shape[-2], pictures.shape[-1])
         corners = self._corners(size).to(pictures.device)
@@ -77,7 +80,7 @@ class Occlusion(MaskedInput):
         found = _spread(lost, corners, (tall, wide), size)
         if self.join == "mean":
             found = found / _spread(torch.ones_like(lost[:1, :1]), corners, (tall, wide), size).clamp_min(1)
-        return found.float(), cost
+        return found.float(), scores, cost
 
     def _window(self, size: tuple[int, int]) -> int:
         return self.window or max(1, round(min(size) / 7))

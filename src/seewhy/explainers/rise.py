@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.explainers.base import Workload
+from seewhy.explainers.baseline import CHOICES, Baseline
 from seewhy.explainers.draws import generator, picture_keys
 from seewhy.explainers.masked_input import MaskedInput
-from seewhy.explainers.masking import Baseline, Masking, Score, score_masked
+from seewhy.explainers.masking import Masking, Score, score_masked
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
@@ -46,15 +47,15 @@ class RISE(MaskedInput):
         description="What is scored: the probability of the classes asked about, or the target itself, as are targets "
         "that are no classes.",
     )
-    baseline: Baseline = Field(
-        default="zero", description="What stands where a mask is 0, in the network's input."
-    )
+    baseline: Baseline = Field(default="zero", description=f"What stands where a mask is 0: {CHOICES}.")
     seed: int = Field(default=0, description="Of the masks.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         return Cost(forwards=work.pictures * (1 + self.masks * work.inputs))
 
-    def scored(self, study: Study, site: Site) -> tuple[Float[Tensor, "B T H W"], Cost]:
+    def scored(
+        self, study: Study, site: Site
+    ) -> tuple[Float[Tensor, "B T H W"], Float[Tensor, "B N T"], Cost]:
         pictures: Tensor = study.arguments[site.input]
         size = (pictures.shape[-2], pictures.shape[-1])
         keys = picture_keys(pictures)
@@ -86,7 +87,7 @@ class RISE(MaskedInput):
         if self.centre:
             # Where no mask changes the score, what is left of the sums is rounding.
             values = torch.where((scores == scores[:, :1]).all(1)[:, :, None, None], 0.0, values)
-        return (values / share).float(), cost
+        return (values / share).float(), scores, cost
 
 
 def random_masks(

@@ -18,18 +18,26 @@ from seewhy.network.layers import Site, most_channels
 from seewhy.network.network import Network
 from seewhy.network.precision import Precision
 
+CONCENTRATED = "the weights lie on"  # and then, on how few channels
+_EVEN = 1e-4  # relative difference of the weights
+EVEN = "the scores hardly differ: the map is the mean of the channels"
+
 
 class ScoreCAM(Explainer):
     """Score-CAM (Wang et al., CVPR workshop 2020): sum_k a_k A_k, a_k the softmax over k of the score of x * N(A_k).
 
     N brings an upsampled feature map to [0, 1]. The paper subtracts the score of an empty picture, which a softmax
-    does not notice (preset `paper`); without it is what pytorch-grad-cam does (`reference`). One forward per channel.
+    does not notice (preset `paper`); without it is the form of pytorch-grad-cam (`reference`). One forward per channel.
     """
 
     title: ClassVar[str] = "Score-CAM"
     paper: ClassVar[str] = "Wang et al., CVPR workshop 2020"
     needs: ClassVar[str] = "a layer with feature maps"
-    presets: ClassVar = {"paper": {"subtract_empty": True}, "reference": {}}
+    presets: ClassVar = {
+        "paper": {"subtract_empty": True},
+        "reference": {},
+        "author-code": {"score": "probability", "weights": "score"},
+    }
 
     name: Literal["score-cam"] = "score-cam"
     layer: str | tuple[str, ...] | None = Field(
@@ -38,6 +46,10 @@ class ScoreCAM(Explainer):
     score: Score = Field(
         default="target",
         description="What is scored: the target (a class's logit), or its probability, whose softmax is nearly even.",
+    )
+    weights: Literal["softmax", "score"] = Field(
+        default="softmax",
+        description="What a channel weighs: the softmax of the scores over the channels, or its score itself.",
     )
     subtract_empty: bool = Field(
         default=False, description="Subtract the score of the empty picture first; no softmax notices."
@@ -67,7 +79,7 @@ class ScoreCAM(Explainer):
         for site in choice.calls:
             activation = study.feature(site, gradient=False).activation
             scores, chosen, spent = self._scores(study, site, activation)
-            weights = scores.softmax(1)
+            weights = scores.softmax(1) if self.weights == "softmax" else scores
             picked = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
             maps[site] = torch.einsum("bkt,bkhw->bthw", weights, picked)
             cost += spent
@@ -107,16 +119,20 @@ def normalized(maps: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
     return (maps - low) / torch.where(high > low, high - low, 1.0)
 
 
-def _channel_notes(activation: Tensor, weights: Float[Tensor, "B K T"]) -> list[tuple[str, ...]]:
-    """Per picture: how many channels were constant, and on how few the weights lie."""
-    constant = (activation.amax((-2, -1)) == activation.amin((-2, -1))).sum(1).tolist()
-    entropy = torch.special.entr(weights).sum(1)
-    effective = entropy.exp().amin(1).tolist()
+def _channel_notes(activation: Tensor, weights: Float[Tensor, "B K T"]) -> list[list[str]]:
+    """Per picture: how many channels were constant, on how few the weights lie, or that all weigh the same."""
     count = activation.shape[1]
-    return [
-        (
-            *((f"{c} of {count} channels are constant",) if c else ()),
-            *((f"the weights lie on {e:.0f} of {count} channels",) if e < 0.02 * count else ()),
-        )
-        for c, e in zip(constant, effective, strict=True)
-    ]
+    constant = (activation.amax((-2, -1)) == activation.amin((-2, -1))).sum(1).tolist()
+    shares = weights.clamp_min(0)
+    shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+    effective = torch.special.entr(shares).sum(1).exp().amin(1).tolist()
+    even = (shares.amax(1) <= (1 + _EVEN) * shares.amin(1)).any(1).tolist()
+    notes: list[list[str]] = [[] for _ in constant]
+    for found, dead, most, same in zip(notes, constant, effective, even, strict=True):
+        if dead:
+            found.append(f"{dead} of {count} channels are constant")
+        if count > 1 and most < max(1.5, 0.02 * count):
+            found.append(f"{CONCENTRATED} {most:.0f} of {count} channels")
+        if count > 1 and same:
+            found.append(EVEN)
+    return notes

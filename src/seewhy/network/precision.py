@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from seewhy.cancellation import stop_if_asked
+
 Precision = Literal["float32", "bfloat16", "auto"]
 Part = TypeVar("Part")
 
@@ -73,10 +75,14 @@ def in_chunks(run: Callable[[int, int], Part], total: int, chunk: int | None = N
 
     Returns:
         The parts in order.
+
+    Raises:
+        CancelledError: within `cancellable`, where it was asked for.
     """
     parts: list[Part] = []
     start, size = 0, max(1, min(chunk or total, total))
     while start < total:
+        stop_if_asked()
         stop = min(start + size, total)
         try:
             parts.append(run(start, stop))

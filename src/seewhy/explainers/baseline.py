@@ -1,0 +1,68 @@
+"""What stands where a picture is covered, and where the way to it begins."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seewhy.artifact import Artifact
+from seewhy.errors import InputError
+from seewhy.network.network import Network
+
+Baseline = Literal["zero", "mean", "blur"] | Artifact
+CHOICES = (
+    "`zero` in the network's input (the mean colour of the preprocessing), the picture's own `mean` colour, the "
+    "picture in a `blur`, or the path of a picture"
+)
+
+_SIGMA = 10.0  # of the blur, in pixels of a 224-pixel side
+
+
+def baseline(
+    network: Network, pictures: Float[Tensor, "B C H W"], kind: Baseline
+) -> Float[Tensor, "B C H W"]:
+    """The baseline of every picture.
+
+    Raises:
+        InputError: a file that is no picture, or gives another size than the pictures have.
+    """
+    if isinstance(kind, Artifact):
+        return _read(network, kind, pictures).expand_as(pictures)
+    if kind == "zero":
+        return torch.zeros_like(pictures)
+    if kind == "mean":
+        return pictures.mean((-2, -1), keepdim=True).expand_as(pictures)
+    return blurred(pictures, _SIGMA * max(pictures.shape[-2:]) / 224)
+
+
+def _read(network: Network, file: Artifact, pictures: Tensor) -> Float[Tensor, "1 C H W"]:
+    """The picture of a file, preprocessed as the network's pictures are."""
+    read = network.read([file.read()])
+    if read.failed:
+        raise InputError(f"the baseline {file.path} is not a picture: {read.failed[0].reason}")
+    if read.pixels.shape[1:] != pictures.shape[1:]:
+        wanted, found = (" x ".join(map(str, each.shape[1:])) for each in (pictures, read.pixels))
+        raise InputError(
+            f"the baseline {file.path} becomes {found} for {network.name}, but the pictures are {wanted}; "
+            "give a picture of their size"
+        )
+    return read.pixels.to(pictures)
+
+
+def blurred(pictures: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
+    """Gaussian blur of so many pixels, the border repeated; separable, cut at three sigma."""
+    for axis in (-2, -1):
+        reach = min(math.ceil(3 * sigma), pictures.shape[axis] - 1)
+        places = torch.arange(-reach, reach + 1, dtype=pictures.dtype, device=pictures.device)
+        kernel = torch.exp(-(places**2) / (2 * sigma**2))
+        kernel = kernel / kernel.sum()
+        upright = axis == -2
+        padding = [0, 0, reach, reach] if upright else [reach, reach, 0, 0]
+        padded = torch.nn.functional.pad(pictures, padding, mode="replicate")
+        weight = kernel.view((-1, 1) if upright else (1, -1)).expand(pictures.shape[1], 1, -1, -1)
+        pictures = torch.nn.functional.conv2d(padded, weight, groups=pictures.shape[1])
+    return pictures
