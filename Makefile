@@ -41,6 +41,7 @@ docs: $(VENV)/.peers  ## measure again, and rewrite the tables that the docs sho
 	$(BIN)/python -m benchmarks.planted --write
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.agreement --write
+	$(BIN)/python -m benchmarks.precision --write
 	-$(BIN)/python -m benchmarks --write
 
 clean:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import chain
 
 import torch
 
-from benchmarks import cam_family, page
+from benchmarks import cam_family, masks, memory, page
+from benchmarks.rows import HEAD
 from benchmarks.timing import THREADS
 
 
@@ -18,10 +20,11 @@ def main() -> int:
     torch.set_num_threads(THREADS)
     remarks: list[str] = []
     found = []
-    for row in cam_family.rows(cam_family.setting(), remarks):
+    measured = cam_family.rows(cam_family.setting(), remarks), masks.rows(remarks), memory.rows()
+    for row in chain(*measured):
         print(" | ".join(cell for cell in row.cells if cell), file=sys.stderr, flush=True)
         found.append(row)
-    made = page.table(cam_family.HEAD, [row.cells for row in found])
+    made = page.table(HEAD, [row.cells for row in found])
     print(made)
     print("\n".join(remarks))
     if write:
@@ -43,6 +46,11 @@ grid.
 A network as it comes has trainable parameters; then pytorch-grad-cam also computes their gradients. A frozen
 one needs pictures that require a gradient, or there is no graph at all; pytorch-grad-cam then differentiates
 down to the pictures. torchcam and captum, like us, differentiate to the layer only.
+
+Methods of many forwards explain one picture. Bare forwards in bfloat16 are the quickest there are on this
+processor: batches of {masks.BATCH}, channels-last, inference mode. RISE includes making its masks.
+
+Memory: {memory.CALLS:,} calls of each method, each in a process of its own, those of many forwards with few.
 
 {page.provenance("python -m benchmarks --write", packages)}
 

@@ -11,44 +11,14 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.counts import counted
-from benchmarks.memory import CALLS, METHODS, STEP, measured_alone
-from benchmarks.timing import Times, interleaved
+from benchmarks.rows import Row, at_most, milliseconds
+from benchmarks.timing import interleaved
 from seewhy import Classes, GradCAM, Network, explain_all, load, make
 
 BATCH, SIZE, LAYER = 8, 224, "layer4"
 FIVE = ("grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam")
+METHODS = ("cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam")
 FORWARD = "one forward"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the speed table.
-
-    Attributes:
-        name: what is measured.
-        peer: what it is measured against.
-        theirs: the peer's figure.
-        ours: our figure.
-        ratio: how they compare.
-        bound: what is asked of it; empty where nothing is.
-        holds: whether it is met; None without a bound.
-    """
-
-    name: str
-    peer: str
-    theirs: str
-    ours: str
-    ratio: str
-    bound: str = ""
-    holds: bool | None = None
-
-    @property
-    def cells(self) -> list[str]:
-        verdict = "" if self.holds is None else "yes" if self.holds else "NO"
-        return [self.name, self.peer, self.theirs, self.ours, self.ratio, self.bound, verdict]
-
-
-HEAD = ["name", "peer", "theirs", "ours", "ratio", "bound", "holds"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +57,6 @@ def rows(of: Setting, remarks: list[str]) -> Iterator[Row]:
     yield from methods(of, remarks)
     yield from packages(of, remarks)
     yield from targets(of, remarks)
-    yield from memory()
 
 
 def counts(of: Setting) -> Iterator[Row]:
@@ -117,9 +86,9 @@ def methods(of: Setting, remarks: list[str]) -> Iterator[Row]:
     remarks.append(f"methods: {times}")
     bounds = {"grad-cam": 1.10, "eigen-cam": 1.05}
     for name in METHODS:
-        yield _at_most(name, FORWARD, times, name, bounds.get(name))
-    yield _at_most("five gradient methods together", "grad-cam", times, "five", 1.3)
-    yield _at_most("all seven together", FORWARD, times, "seven")
+        yield at_most(name, FORWARD, times, name, bounds.get(name))
+    yield at_most("five gradient methods together", "grad-cam", times, "five", 1.3)
+    yield at_most("all seven together", FORWARD, times, "seven")
 
 
 def packages(of: Setting, remarks: list[str]) -> Iterator[Row]:
@@ -152,8 +121,8 @@ def packages(of: Setting, remarks: list[str]) -> Iterator[Row]:
             yield Row(
                 name,
                 peers.titled(peer),
-                _milliseconds(times.of[peer]),
-                _milliseconds(times.of["ours"]),
+                milliseconds(times.of[peer]),
+                milliseconds(times.of["ours"]),
                 f"{ratio:.2f}x faster",
                 f">= {bound:.0f}x" if bound else "",
                 ratio >= bound if bound else None,
@@ -174,37 +143,5 @@ def targets(of: Setting, remarks: list[str]) -> Iterator[Row]:
         patience=90,
     )
     remarks.append(f"targets: {times}")
-    yield _at_most("grad-cam, 20 classes of one picture", "one class", times, "twenty", 1.5)
-    yield _at_most("grad-cam, one class of one picture", FORWARD, times, "one class")
-
-
-def memory() -> Iterator[Row]:
-    """Resident memory of a process that explains again and again."""
-    sizes = measured_alone()
-    change = max(sizes) / min(sizes) - 1
-    yield Row(
-        f"resident memory, call {STEP} to {CALLS} on a small network",
-        f"call {STEP}",
-        f"{sizes[0] / 2**20:.1f} MiB",
-        f"{sizes[-1] / 2**20:.1f} MiB",
-        f"{change:+.2%} at most",
-        "within 1 %",
-        change <= 0.01,
-    )
-
-
-def _at_most(name: str, peer: str, times: Times, candidate: str, bound: float | None = None) -> Row:
-    ratio = times.ratio(candidate, peer)
-    return Row(
-        name,
-        peer,
-        _milliseconds(times.of[peer]),
-        _milliseconds(times.of[candidate]),
-        f"{ratio:.3f}",
-        "" if bound is None else f"<= {bound:.2f}",
-        None if bound is None else ratio <= bound,
-    )
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms"
+    yield at_most("grad-cam, 20 classes of one picture", "one class", times, "twenty", 1.5)
+    yield at_most("grad-cam, one class of one picture", FORWARD, times, "one class")

@@ -37,33 +37,39 @@ measured once per network, on a noisy copy of a picture: a layer counts if the t
 {table}
 
 Random weights, inputs of the size the network expects. CAM: whether the head after the layer is average pooling
-and one linear map, as measured.
+and one linear map, as measured. Guided: whether there are ReLUs, whose gradient guided backpropagation, deconvolution
+and Guided Grad-CAM change.
 
 {provenance}
 """
 
 
 def row(name: str) -> list[str]:
-    """One network: the layer chosen, its kind and grid, and whether CAM is defined there."""
+    """One network: the layer chosen, its kind and grid, and which methods that are not for all take it."""
     torch.manual_seed(0)
     network = seewhy.load(name, weights="random")
     example = network.example_input()
     layer = next(each for each in network.layers(example) if each.chosen)
     assert layer.layout is not None
-    try:
-        seewhy.CAM()(network, example)
-        cam = "yes"
-    except NotApplicableError:
-        cam = "no"
     grid = " x ".join(map(str, layer.layout.grid))
     dropped = f", {layer.layout.prefix} tokens dropped" if layer.layout.prefix else ""
-    return [f"`{name}`", f"`{layer.name}`", layer.kind, grid + dropped, cam]
+    return [f"`{name}`", f"`{layer.name}`", layer.kind, grid + dropped] + [
+        _takes(explainer, network, example) for explainer in (seewhy.CAM(), seewhy.GuidedBackprop())
+    ]
+
+
+def _takes(explainer: seewhy.Explainer, network: seewhy.Network, example: torch.Tensor) -> str:
+    try:
+        explainer(network, example)
+    except NotApplicableError:
+        return "no"
+    return "yes"
 
 
 def main() -> None:
     """Survey all networks and write the page."""
     torch.set_num_threads(2)
-    found = table(["network", "layer", "kind", "grid", "CAM"], [row(name) for name in NETWORKS])
+    found = table(["network", "layer", "kind", "grid", "CAM", "guided"], [row(name) for name in NETWORKS])
     print(found)
     text = TEXT.format(
         table=found, provenance=provenance("python -m benchmarks.layers", ["torch", "torchvision", "timm"])

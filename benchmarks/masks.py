@@ -1,81 +1,129 @@
-"""Methods of many forwards: `python -m benchmarks.masks` prints times, ratios and peak memory on ResNet-50 at 224.
-
-Some 8 minutes on two cores; each candidate runs once, forwards several times.
-"""
+"""The speed of methods that take many forwards, on ResNet-50 at 224, beside torchcam."""
 
 from __future__ import annotations
 
 import resource
-import time
-from collections.abc import Callable
-from statistics import median
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor, nn
 
-import seewhy
-from benchmarks.page import table
-from benchmarks.timing import THREADS
-from seewhy.network.load import import_torchvision
+from benchmarks import peers
+from benchmarks.rows import Row, at_most
+from benchmarks.timing import THREADS, interleaved
+from seewhy import RISE, AblationCAM, Network, ScoreCAM, load
 
-BATCH = 32
-
-
-def seconds(run: Callable[[], object], times: int = 1) -> float:
-    """Median time of some runs."""
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - begun)
-    return median(taken)
+BATCH, SIZE, MASKS = 32, 224, 1000
+FORWARD = "one forward"
+_PEAK = 1.5  # GB
 
 
-def forwards(module: Any, images: torch.Tensor, lower: bool) -> float:
-    """Seconds per picture of a batch, in inference mode, channels-last."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
-        module(images)
-        return seconds(lambda: module(images), 5) / len(images)
+def rows(remarks: list[str]) -> Iterator[Row]:
+    """All measurements; how quiet the machine was goes to `remarks`."""
+    network, image = _setting()
+    yield ablation(network, image, remarks)
+    yield rise(network, image, remarks)
+    yield from score(network, image, remarks)
+    yield peak()
 
 
-def main() -> None:
-    """Measure and print."""
-    torch.set_num_threads(THREADS)
+def ablation(network: Network, image: Tensor, remarks: list[str]) -> Row:
+    """Ablation-CAM at the last layer of a pooled linear head, whose 2,048 ablations are arithmetic."""
+    explainer = AblationCAM()
+    times = interleaved(
+        {FORWARD: _forwards(network.module, image, 1), "ablation": lambda: explainer(network, image, 3)},
+        rounds=15,
+    )
+    remarks.append(f"ablation-cam: {times}")
+    return at_most("ablation-cam of one picture", FORWARD, times, "ablation", 2.0)
+
+
+def rise(network: Network, image: Tensor, remarks: list[str]) -> Row:
+    """RISE in bfloat16, making the masks included, against bare forwards of as many pictures."""
+    explainer = RISE(masks=MASKS, precision="bfloat16")
+    bare = _forwards(network.module, image, MASKS, lower=True)
+    yardstick = f"{MASKS:,} forwards in bfloat16"
+    times = interleaved(
+        {yardstick: bare, "rise": lambda: explainer(network, image, 3)}, rounds=3, warm_up=1, patience=120
+    )
+    remarks.append(f"rise: {times}")
+    return at_most(f"rise, {MASKS:,} masks, in bfloat16", yardstick, times, "rise", 1.10)
+
+
+def score(network: Network, image: Tensor, remarks: list[str]) -> Iterator[Row]:
+    """Score-CAM of all 2,048 channels of the last layer, beside torchcam."""
+    cam = peers.Torchcam("score-cam", network.module, "layer4")
+    lower, exact = ScoreCAM(precision="bfloat16"), ScoreCAM(precision="float32")
+    with torch.no_grad():
+        times = interleaved(
+            {
+                "bfloat16": lambda: lower(network, image, 3),
+                "float32": lambda: exact(network, image, 3),
+                peers.TORCHCAM: lambda: cam(image, [3]),
+            },
+            rounds=3,
+            warm_up=0,
+            patience=1,
+        )
+    cam.close()
+    remarks.append(f"score-cam: {times}")
+    for precision, bound in (("bfloat16", 3.0), ("float32", 1.3)):
+        ratio = times.ratio(peers.TORCHCAM, precision)
+        yield Row(
+            f"score-cam in {precision}, one picture, 2,048 channels",
+            peers.titled(peers.TORCHCAM),
+            f"{times.of[peers.TORCHCAM]:.1f} s",
+            f"{times.of[precision]:.1f} s",
+            f"{ratio:.2f}x faster",
+            f">= {bound:.1f}x",
+            ratio >= bound,
+        )
+
+
+def peak() -> Row:
+    """The largest resident memory of a process that does nothing but one Score-CAM."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.masks"], check=True, capture_output=True, text=True
+    )
+    before, most = (float(each) for each in done.stdout.split()[-2:])
+    return Row(
+        "score-cam of one picture: peak of the process",
+        "before the call",
+        f"{before:.2f} GB",
+        f"{most:.2f} GB",
+        "",
+        f"< {_PEAK} GB",
+        most < _PEAK,
+    )
+
+
+def _setting() -> tuple[Network, Tensor]:
     torch.manual_seed(0)
-    module: Any = seewhy.load("torchvision:resnet50", weights="random").module
-    image = torch.randn(1, 3, 224, 224)
-    batch = torch.randn(BATCH, 3, 224, 224).to(memory_format=torch.channels_last)
-    exact, rough = forwards(module, batch, lower=False), forwards(module, batch, lower=True)
-    with torch.no_grad():
-        single = seconds(lambda: module(image), 7)
+    network = load("torchvision:resnet50", weights="random", offline=True)
+    return network, torch.randn(1, 3, SIZE, SIZE)
 
-    seewhy.AblationCAM()(module, image)
-    ablation = seconds(lambda: seewhy.AblationCAM()(module, image), 7)
-    rise = seconds(lambda: seewhy.RISE(masks=1000, precision="bfloat16")(module, image))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours_rough = seconds(lambda: seewhy.ScoreCAM(precision="bfloat16")(module, image))
-    ours_exact = seconds(lambda: seewhy.ScoreCAM(precision="float32")(module, image))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    import_torchvision()
-    from torchcam import methods
+def _forwards(module: nn.Module, image: Tensor, count: int, lower: bool = False) -> Callable[[], None]:
+    """Bare forwards of so many pictures, as quick as they get: batches, channels-last, inference mode."""
+    batch = image.expand(min(count, BATCH), -1, -1, -1).contiguous(memory_format=torch.channels_last)
 
-    peer = methods.ScoreCAM(module, "layer4", batch_size=BATCH)
-    with torch.no_grad():
-        scores = module(image)
-    theirs = seconds(lambda: peer(int(scores.argmax()), scores))
-    peer.remove_hooks()
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            for start in range(0, count, BATCH):
+                module(batch[: min(BATCH, count - start)])
 
-    rows = [
-        ["Ablation-CAM, last layer", f"{ablation / single:.2f} forwards of one picture", "2"],
-        ["RISE, 1,000 masks, bfloat16", f"{rise / (1000 * rough):.2f} x 1,000 bfloat16 forwards", "1.10"],
-        ["Score-CAM in bfloat16", f"{theirs / ours_rough:.2f} x as fast as torchcam ({theirs:.0f} s)", "3"],
-        ["Score-CAM in float32", f"{theirs / ours_exact:.2f} x as fast as torchcam", "1.3"],
-        ["Peak of the process, Score-CAM", f"{peak / 1e6:.2f} GB ({before / 1e6:.2f} GB before)", "1.5 GB"],
-    ]
-    print(f"one forward in a batch of {BATCH}: {exact * 1e3:.1f} ms, in bfloat16 {rough * 1e3:.1f} ms")
-    print(table(["", "measured", "asked for"], rows))
+    return run
+
+
+def _gigabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(THREADS)
+    explained, picture = _setting()
+    held = _gigabytes()
+    ScoreCAM()(explained, picture, 3)
+    print(held, _gigabytes())

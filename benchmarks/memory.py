@@ -1,4 +1,7 @@
-"""Whether anything stays behind: resident memory over thousands of calls (`python -m benchmarks.memory`)."""
+"""Whether anything stays behind: resident memory over thousands of calls of every method.
+
+`python -m benchmarks.memory` prints them all, some 20 minutes; `python -m benchmarks.memory METHOD` one method's.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.rows import Row
+from seewhy import registry
+
 CALLS = 5_000
 STEP = 500
-METHODS = ("cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam")
+BOUND = 0.01
+# What takes hundreds of forwards by default leaves the same behind with few.
+SMALL: dict[str, dict[str, int]] = {
+    "score-cam": {"channels": 4},
+    "rise": {"masks": 4},
+    "occlusion": {"window": 16, "stride": 16},
+    "integrated-gradients": {"steps": 2},
+    "smooth-grad": {"samples": 2},
+}
 
 
 def resident() -> int:
@@ -23,35 +38,52 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(calls: int = CALLS, step: int = STEP) -> list[int]:
-    """Resident bytes after every `step` calls of the seven methods in turn on a small network."""
+def measure(method: str, calls: int = CALLS, step: int = STEP) -> list[int]:
+    """Resident bytes after every `step` calls of a method on a small network."""
     from seewhy import Network, make
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
     ).eval()  # fmt: skip
-    network, explainers = Network(module), [make(name) for name in METHODS]
+    network, explainer = Network(module), make(method, **SMALL.get(method, {}))
     images = torch.randn(64, 2, 3, 32, 32)
     sizes = []
     for call in range(1, calls + 1):
-        explainers[call % len(explainers)](network, images[call % 64])
+        explainer(network, images[call % 64])
         if call % step == 0:
             gc.collect()
             sizes.append(resident())
     return sizes
 
 
-def measured_alone() -> list[int]:
-    """The same in a process of its own, which holds nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory"], check=True, capture_output=True, text=True
-    )
-    sizes: list[int] = json.loads(done.stdout.splitlines()[-1])
-    return sizes
+def rows() -> Iterator[Row]:
+    """Every method in a process of its own, which holds nothing else."""
+    for entry in registry.explainers():
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory", entry.name],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        sizes: list[int] = json.loads(done.stdout.splitlines()[-1])
+        change = max(sizes) / sizes[0] - 1
+        yield Row(
+            f"{entry.name}: resident memory, call {STEP} to {CALLS} on a small network",
+            f"call {STEP}",
+            f"{sizes[0] / 2**20:.1f} MiB",
+            f"{sizes[-1] / 2**20:.1f} MiB",
+            f"{change:+.2%} at most",
+            f"within {BOUND:.0%}",
+            change <= BOUND,
+        )
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure()))
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1])))
+    else:
+        for row in rows():
+            print(" | ".join(row.cells), flush=True)
