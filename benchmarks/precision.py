@@ -1,6 +1,6 @@
 """What bfloat16 changes: `python -m benchmarks.precision --write` measures it and writes docs/precision.md.
 
-50 photographs and two trained networks, about half an hour on two quiet cores.
+50 photographs and two trained networks, some 20 minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ from seewhy.network.precision import fast_in_bfloat16
 
 PICTURES = 50
 CHUNK = 10
-RISE_MASKS = 500
+# Fewer forwards than by default: rounding averages out over them, so that the agreement is, if anything, lower.
+SETTINGS: dict[str, dict[str, int]] = {
+    "score-cam": {"channels": 256},
+    "rise": {"masks": 250},
+    "occlusion": {"window": 32, "stride": 16},
+}
 AGREES = 0.99
 TOP = 0.01  # of the pixels
 
@@ -67,7 +72,7 @@ def methods() -> Iterator[Explainer]:
     for entry in registry.explainers():
         kind = registry.explainer(entry.name)
         if "precision" in kind.model_fields:
-            yield make(entry.name, **({"masks": RISE_MASKS} if entry.name == "rise" else {}))
+            yield make(entry.name, **SETTINGS.get(entry.name, {}))
 
 
 def measured(subject: Subject, explainer: Explainer) -> Agreement:
@@ -116,7 +121,8 @@ The forwards of Score-CAM, RISE and occlusion, and the trunk of the CAM family, 
 processors with AMX or AVX512-BF16 and recent GPUs multiply faster. Scores, softmax and sums are float32 or
 float64 all the same.
 
-Below, {PICTURES} photographs, the class that the network predicts in float32, RISE with {RISE_MASKS:,} masks.
+Below, {PICTURES} photographs, the class that the network predicts in float32; Score-CAM of the 256 channels that vary
+most, RISE with 250 masks, occlusion with a stride of half a window, fewer forwards than by default.
 Compared is the evidence at the picture's size: Spearman's rank correlation over its pixels, and the share of
 the 1 % highest pixels that both maps have in common; medians over the pictures, and the lowest.
 
