@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from benchmarks import oracle, page, peers
 from benchmarks.oracle import Array, normalised
-from benchmarks.subjects import Subject, subjects
+from benchmarks.subjects import Subject, trained
 from seewhy import (
     AblationCAM,
     Deconvolution,
@@ -39,7 +39,7 @@ _PIXELS: tuple[tuple[Explainer, str, dict[str, Any]], ...] = (
     (IntegratedGradients(steps=8), "IntegratedGradients", {"n_steps": 8, "method": "riemann_middle"}),
     (IntegratedGradients(steps=8, rule="gauss-legendre"), "IntegratedGradients", {"n_steps": 8}),
 )
-_RECTIFIED = ("guided-backprop", "deconvolution")
+_ON_RELUS = ("guided-backprop", "deconvolution")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def few() -> Iterator[Subject]:
         FileNotFoundError: the folder of weights and pictures is not where SEEWHY_DATA says.
     """
     yield bundled()
-    for subject in subjects():
-        if "random" not in subject.title:
-            yield replace(subject, images=subject.images[:PICTURES], classes=subject.classes[:PICTURES])
+    yield from trained(PICTURES)
 
 
 def bundled() -> Subject:
@@ -88,13 +86,13 @@ def compared(subject: Subject) -> Iterator[Matched]:
     """Every method against the package that has it."""
     module, images, classes = subject.module, subject.images, subject.classes
     for explainer, theirs, options in _PIXELS:
+        if explainer.name in _ON_RELUS and peers.has_relu6(module):
+            continue  # captum leaves a ReLU6 as it is; see the page
         found = np.asarray(explainer(module, images, classes).values[:, 0].double())
         other = peers.captum_pixels(theirs, module, images, classes, **options)
         name = explainer.name
         if isinstance(explainer, IntegratedGradients):
             name += f":rule={explainer.rule}"
-        if theirs in ("GuidedBackprop", "Deconvolution") and peers.has_relu6(module):
-            continue  # captum leaves a ReLU6 as it is; see the page
         yield matched(subject, name, peers.CAPTUM, found, other)
     yield occlusion(subject)
     yield ablation(subject)

@@ -59,25 +59,40 @@ class Subject:
             cam.close()
 
 
-def subjects(pictures: int = PICTURES) -> Iterator[Subject]:
-    """MobileNetV2 and SqueezeNet with trained weights, ResNet-50 with random ones; the same photographs for each.
+def subjects() -> Iterator[Subject]:
+    """MobileNetV2 and SqueezeNet with trained weights, ResNet-50 with random ones; the same photographs for each."""
+    preprocess = None
+    for subject in trained(PICTURES):
+        preprocess = subject.network.preprocess
+        yield subject
+    torch.manual_seed(0)
+    network = load("torchvision:resnet50", weights="random", preprocess=preprocess, offline=True)
+    yield _subject("ResNet-50, random weights", network, "layer4", _photographs(PICTURES))
+
+
+def trained(pictures: int) -> Iterator[Subject]:
+    """MobileNetV2 and SqueezeNet with trained weights, and so many photographs.
 
     Raises:
         FileNotFoundError: the folder of weights and pictures is not where SEEWHY_DATA says.
     """
-    data = Path(os.environ.get("SEEWHY_DATA", "../shared/data"))
-    paths = sorted(str(path) for path in (data / "imagenet-val" / "images").glob("*.JPEG"))[:pictures]
-    if len(paths) < pictures:
-        raise FileNotFoundError(f"no photographs in {data / 'imagenet-val' / 'images'}; set SEEWHY_DATA")
-    preprocess = None
+    paths = _photographs(pictures)
     for name, title in (("mobilenet_v2", "MobileNetV2"), ("squeezenet1_0", "SqueezeNet 1.0")):
-        weights = data / "weights" / f"imagenet_torchvision_{name}.safetensors"
+        weights = _data() / "weights" / f"imagenet_torchvision_{name}.safetensors"
         network = load(f"torchvision:{name}", weights=weights, offline=True)
-        preprocess = network.preprocess
         yield _subject(title, network, "features", paths)
-    torch.manual_seed(0)
-    network = load("torchvision:resnet50", weights="random", preprocess=preprocess, offline=True)
-    yield _subject("ResNet-50, random weights", network, "layer4", paths)
+
+
+def _data() -> Path:
+    return Path(os.environ.get("SEEWHY_DATA", "../shared/data"))
+
+
+def _photographs(count: int) -> list[str]:
+    folder = _data() / "imagenet-val" / "images"
+    paths = sorted(str(path) for path in folder.glob("*.JPEG"))[:count]
+    if len(paths) < count:
+        raise FileNotFoundError(f"no {count} photographs in {folder}; set SEEWHY_DATA")
+    return paths
 
 
 def _subject(title: str, network: Network, layer: str, paths: list[str]) -> Subject:

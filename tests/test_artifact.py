@@ -49,6 +49,21 @@ def test_a_file_that_is_gone_or_changed_is_an_error_that_names_it(picture):
         Artifact(path=picture)
 
 
+@pytest.mark.parametrize(
+    "given", [3, None, {"path": 3}, {"path": None}, {"path": "gone.png", "sha256": "not a hash"}]
+)
+def test_what_is_no_path_or_no_hash_is_refused(given):
+    with pytest.raises(ValidationError):
+        Artifact.model_validate(given)
+
+
+def test_a_path_may_hold_a_plus_and_look_like_a_number(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("3", "a+b.png"):
+        Image.new("RGB", (6, 6)).save(name, format="PNG")
+        assert seewhy.make(f"occlusion:baseline={name}").baseline.path.name == name
+
+
 def test_what_was_noted_can_be_read_back_without_the_file(picture):
     text = Artifact(path=picture).model_dump_json()
     picture.unlink()
@@ -90,7 +105,10 @@ def test_a_file_of_another_size_or_kind_is_refused_with_the_reason(network, tmp_
     with pytest.raises(InputError, match="preprocess"):
         Occlusion(baseline=picture)(larger, torch.rand(1, 3, 9, 9), target=0)
     larger.preprocess = network.preprocess
-    with pytest.raises(InputError, match="becomes 3 x 6 x 6 for Sequential, but the pictures are 3 x 9 x 9"):
+    with pytest.raises(
+        InputError,
+        match="becomes 3 x 6 x 6 through the preprocess of Sequential, but the pictures are 3 x 9 x 9",
+    ):
         Occlusion(baseline=picture)(larger, torch.rand(1, 3, 9, 9), target=0)
 
 

@@ -44,9 +44,11 @@ def test_an_explanation_stops_soon_after_it_was_asked_to(network, explainer):
     assert 4 <= forwards <= 6
 
 
-def test_another_thread_may_ask_and_other_explanations_go_on(network):
-    asked = threading.Event()
+def test_two_threads_explain_in_turn_and_leave_the_network_as_it_was(network):
+    asked, running = threading.Event(), threading.Event()
     raised = []
+    network.train()
+    handle = network[0].register_forward_hook(lambda *_: running.set())
 
     def explain():
         try:
@@ -55,12 +57,29 @@ def test_another_thread_may_ask_and_other_explanations_go_on(network):
         except CancelledError as error:
             raised.append(error)
 
+    fast = torch.backends.mha.get_fastpath_enabled()
     thread = threading.Thread(target=explain)
     thread.start()
-    asked.set()
-    seewhy.RISE(masks=4)(network, torch.rand(1, 3, 24, 24))
+    assert running.wait(60)
+    threading.Timer(0.2, asked.set).start()  # while the other thread waits for its turn
+    found = seewhy.RISE(masks=4)(network, torch.rand(1, 3, 24, 24))
     thread.join(60)
+    handle.remove()
     assert len(raised) == 1
+    assert found.values.any()
+    assert all(each.training for each in network.modules())
+    assert all(each.requires_grad for each in network.parameters())
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_an_inner_context_does_not_switch_off_the_outer_one(network, inner):
+    with (
+        cancellable(lambda: not inner),
+        cancellable(lambda: inner),
+        pytest.raises(CancelledError),
+    ):
+        seewhy.GradCAM()(network, torch.rand(1, 3, 24, 24))
 
 
 def test_nothing_stops_outside_the_context(network):

@@ -24,13 +24,19 @@ class Artifact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path = Field(description="Where the file is.")
-    sha256: str = Field(description="Of its bytes; worked out from the file where it is not given.")
+    sha256: str = Field(
+        pattern="^[0-9a-f]{64}$", description="Of its bytes; worked out from the file where it is not given."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _of_path(cls, value: Any) -> Any:
         given = {"path": value} if isinstance(value, str | Path) else value
-        if not isinstance(given, dict) or "path" not in given or given.get("sha256"):
+        if (
+            not isinstance(given, dict)
+            or not isinstance(given.get("path"), str | Path)
+            or given.get("sha256")
+        ):
             return given
         try:
             return {**given, "sha256": sha256(Path(given["path"]).read_bytes()).hexdigest()}

@@ -15,8 +15,8 @@ _asked: ContextVar[Callable[[], bool] | None] = ContextVar("asked", default=None
 def cancellable(asked: Callable[[], bool]) -> Iterator[None]:
     """Within this context explanations end with `CancelledError` soon after `asked()` turns true.
 
-    It is asked before every chunk of forwards, in the thread that explains; what it reads may be set by another,
-    as a `threading.Event` is.
+    It is asked before every chunk of forwards, in the thread that entered the context; what it reads may be set by
+    another, as a `threading.Event` is. Contexts within one another all count.
 
     Args:
         asked: whether to stop, cheap to call: `event.is_set`.
@@ -30,7 +30,8 @@ def cancellable(asked: Callable[[], bool]) -> Iterator[None]:
             ...
         seewhy.errors.CancelledError: cancelled
     """
-    token = _asked.set(asked)
+    outer = _asked.get()
+    token = _asked.set(asked if outer is None else lambda: asked() or outer())
     try:
         yield
     finally:

@@ -33,6 +33,10 @@ class NotApplicableError(SeewhyError):
     place: int | None = None
 
 
+class NotFiniteError(InputError):
+    """A map that holds NaN or infinity: of a broken network, or of a broken method."""
+
+
 class CancelledError(SeewhyError):
     """An explanation that was stopped from outside."""
 

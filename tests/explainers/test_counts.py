@@ -135,4 +135,4 @@ def test_the_counted_cost_is_within_the_planned_cost(names, net):
     from seewhy import make
 
     for name, explanation in found.items():
-        assert explanation.cost.within(make(name).plan(Workload(3, 2, (16, 16)), Network(net)))
+        assert explanation.cost.within(make(name).plan(Workload(3, 2, ((16, 16),)), Network(net)))

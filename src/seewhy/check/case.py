@@ -74,16 +74,18 @@ class Case:
 
     def same(self, one: Explanation, other: Explanation, what: str) -> None:
         """Raise where two explanations differ by more than another batch size makes of float32."""
-        try:
-            for site, values in one.maps.items():
-                self.close(values, other.maps[site], what)
-        except BrokenError as error:
-            unstable = [
-                note for notes in other.notes for note in notes if note.startswith((UNSTABLE, HARDLY))
-            ]
-            if unstable:
-                raise UnclearError(f"{error}, but the method says so itself: {unstable[0]}") from error
-            raise
+        unclear = ""
+        for row, notes in enumerate(other.notes):
+            try:
+                for site, values in one.maps.items():
+                    self.close(values[row], other.maps[site][row], what)
+            except BrokenError as error:
+                unstable = [note for note in notes if note.startswith((UNSTABLE, HARDLY))]
+                if not unstable:
+                    raise
+                unclear = f"{error}, but the method says so itself: {unstable[0]}"
+        if unclear:
+            raise UnclearError(unclear)
 
     def close(self, one: Tensor, other: Tensor, what: str) -> None:
         """Raise where two maps differ by more than the tolerance."""

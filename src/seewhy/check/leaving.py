@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seewhy.cancellation import cancellable
 from seewhy.check.case import BrokenError, Case, UnclearError, mapped
 from seewhy.check.leftovers import changed, disturbed, snapshot
 from seewhy.errors import CancelledError
 from seewhy.network.preserve import replaced_forwards
+
+_AFTER_CANCELLING = 3  # forwards: the one that ran, and what a method does before its first chunk
 
 
 def _leaves(what: str) -> Callable[[Case], None]:
@@ -25,47 +27,43 @@ def _leaves(what: str) -> Callable[[Case], None]:
     return check
 
 
-def _half_way(case: Case) -> nn.Module:
-    """A module in the middle of the network that has no modules of its own."""
-    module = case.network.module
-    names = [layer.name for layer in case.network.layers(case.images)]
-    modules: dict[str, nn.Module] = dict(module.named_modules())
-    leaves = [name for name in names if name in modules and not list(modules[name].children())]
-    if not leaves:
-        raise UnclearError("no module to stop in")
-    return modules[leaves[len(leaves) // 2]]
-
-
 def _cancelled(case: Case) -> None:
-    module, asked = case.network.module, False
+    module, begun = case.network.module, 0
 
-    def ask(original: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal asked
-        asked = True
+    def run(original: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal begun
+        begun += 1
         return original(*args, **kwargs)
 
     with disturbed(module):
         before = snapshot(module)
-        with replaced_forwards({_half_way(case): ask}), cancellable(lambda: asked):
+        with replaced_forwards({module: run}), cancellable(lambda: begun > 0):
             try:
                 case.of(range(case.batch), chunk=1)
             except CancelledError:
                 pass
             else:
                 raise BrokenError("it went on to the end")
+        if begun > _AFTER_CANCELLING:
+            raise BrokenError(f"it ran the network {begun} times after it was cancelled")
         _unchanged(before, snapshot(module), *before)
 
 
 def _put_back_after(error: type[BaseException]) -> Callable[[Case], None]:
     def check(case: Case) -> None:
         module = case.network.module
+        names = [layer.name for layer in case.network.layers(case.images)]
+        modules = dict(module.named_modules())
+        leaves = [name for name in names if name in modules and not list(modules[name].children())]
+        if not leaves:
+            raise UnclearError("no module to fail in")
 
         def fail(original: Any, *args: Any, **kwargs: Any) -> Any:
             raise error("half-way")
 
         with disturbed(module):
             before = snapshot(module)
-            with replaced_forwards({_half_way(case): fail}):
+            with replaced_forwards({modules[leaves[len(leaves) // 2]]: fail}):
                 try:
                     case.again()
                 except error:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from PIL import Image
 
 from seewhy import registry
-from seewhy.artifact import Artifact
 from seewhy.check.case import BrokenError, Case, UnclearError
 from seewhy.errors import InputError, LayerError, TargetError
 from seewhy.explainers.base import Workload
+from seewhy.explainers.baseline import Baseline
 from seewhy.explanation import Cost, Explanation
 from seewhy.network.inputs import is_picture
 from seewhy.network.network import Network
@@ -35,8 +35,9 @@ def _round_trip(case: Case) -> None:
 
 def _cost(case: Case) -> None:
     result = case.result
-    inputs = len({site.input for site in result.maps})
-    work = Workload(case.batch, result.scores.shape[1], result.size, inputs)
+    with case.network.prepared(case.images) as arguments:
+        sizes = tuple(tuple(arguments[key].shape[-2:]) for key in arguments.pictures)
+    work = Workload(case.batch, result.scores.shape[1], sizes)
     declared = case.explainer.plan(work, case.network)
     if not result.cost.within(declared):
         raise BrokenError(f"counted {result.cost}, declared {declared}")
@@ -129,12 +130,10 @@ def _unknown_class(case: Case) -> None:
 
 
 def _files(case: Case) -> None:
-    fields = type(case.explainer).model_fields
-    taking = [
-        name for name, field in fields.items() if Artifact in (field.annotation, *get_args(field.annotation))
-    ]
+    kind = type(case.explainer)
+    taking = [name for name, field in kind.model_fields.items() if field.annotation == Baseline]
     if not taking:
-        raise UnclearError("no setting takes a file")
+        raise UnclearError("no setting takes a picture from a file")
     network, (height, width) = case.network, case.result.size
     if network.preprocess is None:
         raise UnclearError("the network came without a preprocess, so that it reads no files")
@@ -144,11 +143,9 @@ def _files(case: Case) -> None:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "grey.png"
             Image.new("RGB", (width, height), "grey").save(path)
-            explainer = type(case.explainer).model_validate(
-                {**case.explainer.model_dump(), setting: str(path)}
-            )
+            explainer = kind.model_validate({**case.explainer.model_dump(), setting: str(path)})
             found = explainer(network, case.images, case.target)
-            if type(explainer).model_validate_json(json.dumps(dict(found.settings))) != explainer:
+            if kind.model_validate_json(json.dumps(dict(found.settings))) != explainer:
                 raise BrokenError(f"the result does not say which file was the {setting}")
             path.write_bytes(b"something else")
             try:

@@ -6,14 +6,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from seewhy import registry
-from seewhy.errors import InputError, NotApplicableError
+from seewhy.artifact import Artifact
+from seewhy.errors import InputError, NotApplicableError, NotFiniteError
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Explanation, Explanations, joined
 from seewhy.network.layers import Site
@@ -49,19 +50,22 @@ class Workload:
     Attributes:
         pictures: how many (B).
         targets: per picture (T).
-        size: height and width of the network's input, in pixels.
-        inputs: picture inputs of the network; 2 for a siamese one.
+        sizes: per picture input its height and width in pixels; two for a siamese network.
     """
 
     pictures: int
     targets: int = 1
-    size: tuple[int, int] = (224, 224)
-    inputs: int = 1
+    sizes: tuple[tuple[int, int], ...] = ((224, 224),)
 
     @property
     def scores(self) -> int:
         """Pictures times targets: what is differentiated."""
         return self.pictures * self.targets
+
+    @property
+    def inputs(self) -> int:
+        """Picture inputs of the network."""
+        return len(self.sizes)
 
 
 class Explainer(BaseModel, ABC):
@@ -199,17 +203,26 @@ def make(spec: str, **settings: Any) -> Explainer:
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals:
-            raise InputError(f"{spec!r}: write settings as key=value, separated by commas")
-        values = [each.strip() for each in value.split("+")]
-        chosen[key.strip().replace("-", "_")] = values if len(values) > 1 else _typed(kind, key, values[0])
+            raise InputError(
+                f"{spec!r}: write settings as key=value, separated by commas; values that hold commas are given to "
+                "Python's make(name, key=value)"
+            )
+        key = key.strip().replace("-", "_")
+        chosen[key] = _typed(kind, key, value.strip())
     preset = chosen.pop("preset", None)
     return kind.from_preset(preset, **chosen) if preset else _validated(kind, chosen)
 
 
 def _typed(kind: type[Explainer], key: str, text: str) -> object:
-    """A setting written as text: a number where the field holds numbers; layers may be called 4 and stay text."""
-    field = kind.model_fields.get(key.strip().replace("-", "_"))
-    if field is None or str in (field.annotation, *get_args(field.annotation)):
+    """A setting written as text: several joined by `+`, a number where the field holds numbers.
+
+    Layers may be called 4 and stay text, as paths do, whatever their characters.
+    """
+    field = kind.model_fields.get(key)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    if any(get_origin(each) is tuple for each in kinds) and "+" in text:
+        return [each.strip() for each in text.split("+")]
+    if field is None or str in kinds or Artifact in kinds:
         return text
     try:
         return json.loads(text)
@@ -240,12 +253,17 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
         except NotApplicableError as error:
             error.place = place
             raise
-    maps = [values for found, _ in computed for values in found.maps.values()]
-    if not all(bool(torch.isfinite(each).all()) for each in (study.scores, *maps)):
+    if not bool(torch.isfinite(study.scores).all()):
         raise InputError(
-            f"{study.network.name} gives NaN or infinite scores or maps for these pictures; look at the weights and at "
-            "the range of the input"
+            f"{study.network.name} answers NaN or infinity for these pictures; look at the weights and at the range "
+            "of the input"
         )
+    for each, (found, _) in zip(explainers, computed, strict=True):
+        if not all(bool(torch.isfinite(values).all()) for values in found.maps.values()):
+            raise NotFiniteError(
+                f"the map of {each.name} holds NaN or infinity, although the scores of {study.network.name} do not; "
+                "look at its gradients"
+            )
     common = study.question.notes or ("",) * study.arguments.batch
     network = study.network
     return [

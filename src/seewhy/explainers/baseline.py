@@ -47,8 +47,8 @@ def _read(network: Network, file: Artifact, pictures: Tensor) -> Float[Tensor, "
     if read.pixels.shape[1:] != pictures.shape[1:]:
         wanted, found = (" x ".join(map(str, each.shape[1:])) for each in (pictures, read.pixels))
         raise InputError(
-            f"the baseline {file.path} becomes {found} for {network.name}, but the pictures are {wanted}; "
-            "give a picture of their size"
+            f"the baseline {file.path} becomes {found} through the preprocess of {network.name}, but the pictures are "
+            f"{wanted}; read them by Network.read, or give the network a preprocess to their size"
         )
     return read.pixels.to(pictures)
 

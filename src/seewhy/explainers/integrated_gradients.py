@@ -15,10 +15,10 @@ from torch import Tensor
 from seewhy.explainers.base import Computed, Workload
 from seewhy.explainers.baseline import CHOICES, Baseline, baseline
 from seewhy.explainers.pixels import PixelMethod
-from seewhy.explainers.study import Study
+from seewhy.explainers.study import Saliency, Study
 from seewhy.explanation import Cost
 from seewhy.network.network import Network
-from seewhy.network.precision import in_chunks
+from seewhy.network.precision import chunked
 
 Quadrature = Literal["midpoint", "left", "right", "trapezoid", "gauss-legendre"]
 _BATCH = 16  # pictures whose graph is held at once
@@ -56,8 +56,7 @@ class IntegratedGradients(PixelMethod):
         }
         cost = Cost()
 
-        def run(start: int, stop: int) -> None:
-            nonlocal cost
+        def run(start: int, stop: int) -> tuple[Tensor, Tensor, Saliency]:
             flat = torch.arange(start, stop, device=points.device)
             rows, steps = flat // len(points), flat % len(points)
             along = points[steps][:, None, None, None]
@@ -65,20 +64,20 @@ class IntegratedGradients(PixelMethod):
                 site.input: torch.lerp(begins[site][rows], end[rows], along.to(end.dtype))
                 for site, end in ends.items()
             }
-            found = study.differentiated(arguments.showing(shown, rows), rows, {})
+            return rows, steps, study.differentiated(arguments.showing(shown, rows), rows, {})
+
+        for rows, steps, found in chunked(run, arguments.batch * len(points), _BATCH):
             for site, each in found.gradients.items():
                 totals[site].index_add_(0, rows, each * weights[steps][:, None, None, None, None])
             cost += found.cost
-
-        in_chunks(run, arguments.batch * len(points), _BATCH)
         maps = {site: each * (ends[site] - begins[site]).float()[:, None] for site, each in totals.items()}
         with torch.no_grad():
             start = arguments.showing({site.input: each for site, each in begins.items()})
             before = study.question(start.call(study.network.module))
         study.cost += Cost(forwards=arguments.batch)
-        found = self.computed(study, maps, cost + study.clean + Cost(forwards=arguments.batch))
+        computed = self.computed(study, maps, cost + study.clean + Cost(forwards=arguments.batch))
         total = sum(each.flatten(2).sum(2) for each in maps.values())
-        return replace(found, notes=_with_gaps(found.notes, total, study.scores - before))
+        return replace(computed, notes=_with_gaps(computed.notes, total, study.scores - before))
 
 
 def quadrature(rule: Quadrature, steps: int) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -18,7 +19,7 @@ from seewhy.network.precision import Precision, resolved
 
 HARDLY = "the masks hardly change the score"
 # Changes of the score, relative to it, below which the rounding of the forwards shows in the map.
-_ROUNDING = {"float32": 1e-3, "bfloat16": 3e-2}
+_EXACT, _ROUGH = 1e-3, 3e-2  # in float32, in bfloat16 and float16
 
 
 class MaskedInput(Explainer):
@@ -43,17 +44,22 @@ class MaskedInput(Explainer):
         notes: list[tuple[str, ...]] = [()] * study.arguments.batch
         for site in study.pixels:
             maps[site], scores, spent = self.scored(study, site)
-            notes = [(*own, *more) for own, more in zip(notes, self._rounding(scores), strict=True)]
+            rounding = _rounding(scores, self._format(study))
+            notes = [(*own, *more) for own, more in zip(notes, rounding, strict=True)]
             cost += spent
         found = [(*remarks(list(maps.values()), row), *dict.fromkeys(own)) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), REASON, cost)
 
-    def _rounding(self, scores: Float[Tensor, "B N T"]) -> list[tuple[str, ...]]:
-        """Per picture, whether its scores differ by so little that their rounding matters."""
-        precision = resolved(self.precision, scores.device)
-        spread = scores.amax(1) - scores.amin(1)
-        little = (spread < _ROUNDING[precision] * scores.abs().amax(1)).any(1).tolist()
-        return [
-            (f"{HARDLY}: what shows is partly its rounding in {precision}",) if each else ()
-            for each in little
-        ]
+    def _format(self, study: Study) -> str:
+        """The number format that the forwards ran in."""
+        lower = study.network.dtype in (torch.bfloat16, torch.float16)
+        return str(study.network.dtype)[6:] if lower else resolved(self.precision, study.scores.device)
+
+
+def _rounding(scores: Float[Tensor, "B N T"], precision: str) -> list[tuple[str, ...]]:
+    """Per picture, whether its scores differ, but by so little that their rounding matters."""
+    spread = scores.amax(1) - scores.amin(1)
+    share = _EXACT if precision == "float32" else _ROUGH
+    little = ((spread > 0) & (spread < share * scores.abs().amax(1))).any(1).tolist()
+    note = f"{HARDLY}: what shows is partly its rounding in {precision}"
+    return [(note,) if each else () for each in little]

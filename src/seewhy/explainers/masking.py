@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
-from seewhy.network.precision import Precision, autocast, free_memory, in_chunks
+from seewhy.network.precision import Precision, autocast, chunked, free_memory
 from seewhy.network.structures import map_tensors
 
 Score = Literal["target", "probability"]
@@ -73,10 +73,8 @@ def score_masked(
     chunk = min(how.batch or fitting(study), total)
     buffer = torch.empty((chunk, *pictures.shape[1:]), dtype=pictures.dtype, device=device)
     buffer = buffer.to(memory_format=torch.channels_last)
-    ran = 0
 
-    def run(start: int, stop: int) -> None:
-        nonlocal ran
+    def run(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         flat = torch.arange(start, stop, device=device)
         rows, numbers = flat // count, flat % count
         full = upsample(masks(rows, numbers)[:, None].to(pictures.dtype), size)
@@ -91,11 +89,11 @@ def score_masked(
         with torch.no_grad():
             outputs = map_tensors(_plain, outputs)
             scores = question.select(rows.cpu())(outputs)
-        ran += stop - start
-        collect(rows, numbers, scores, full[:, 0])
+        return rows, numbers, scores, full[:, 0]
 
-    in_chunks(run, total, chunk)
-    cost = Cost(forwards=ran)
+    for part in chunked(run, total, chunk):
+        collect(*part)
+    cost = Cost(forwards=total)
     study.cost += cost
     return cost
 

@@ -51,7 +51,8 @@ class Occlusion(MaskedInput):
     baseline: Baseline = Field(default="zero", description=f"What covers a window: {CHOICES}.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        return Cost(forwards=work.pictures * (1 + work.inputs * (1 + len(self._corners(work.size)))))
+        windows = sum(1 + len(self._corners(size)) for size in work.sizes)
+        return Cost(forwards=work.pictures * (1 + windows))
 
     def scored(
         self, study: Study, site: Site

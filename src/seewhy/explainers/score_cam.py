@@ -20,7 +20,7 @@ from seewhy.network.precision import Precision
 
 CONCENTRATED = "the weights lie on"  # and then, on how few channels
 _EVEN = 1e-4  # relative difference of the weights
-EVEN = "the scores hardly differ: the map is the mean of the channels"
+EVEN = "the scores hardly differ: all channels weigh the same"
 
 
 class ScoreCAM(Explainer):
@@ -92,6 +92,7 @@ class ScoreCAM(Explainer):
     ) -> tuple[Float[Tensor, "B k T"], Tensor, Cost]:
         """Scores of the channels chosen, which they are (B, k), and what it took."""
         batch, channels = activation.shape[:2]
+        height, width = study.arguments[site.input].shape[-2:]
         count = min(self.channels or channels, channels)
         chosen = torch.arange(channels, device=activation.device).expand(batch, -1)
         if count < channels:
@@ -101,7 +102,7 @@ class ScoreCAM(Explainer):
         def masks(rows: Tensor, numbers: Tensor) -> Tensor:
             # The last number stands for the empty picture, if it is asked for.
             native = activation[rows, chosen[rows, numbers.clamp_max(count - 1)]]
-            full = normalized(upsample(native[:, None], study.arguments.size)[:, 0])
+            full = normalized(upsample(native[:, None], (height, width))[:, 0])
             return full * (numbers < count)[:, None, None]
 
         def collect(rows: Tensor, numbers: Tensor, scores: Tensor, _masks: Tensor) -> None:
@@ -123,16 +124,17 @@ def _channel_notes(activation: Tensor, weights: Float[Tensor, "B K T"]) -> list[
     """Per picture: how many channels were constant, on how few the weights lie, or that all weigh the same."""
     count = activation.shape[1]
     constant = (activation.amax((-2, -1)) == activation.amin((-2, -1))).sum(1).tolist()
-    shares = weights.clamp_min(0)
-    shares = shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
+    sizes = weights.abs()
+    shares = sizes / sizes.sum(1, keepdim=True).clamp_min(torch.finfo(sizes.dtype).tiny)
     effective = torch.special.entr(shares).sum(1).exp().amin(1).tolist()
-    even = (shares.amax(1) <= (1 + _EVEN) * shares.amin(1)).any(1).tolist()
+    even = (weights.amax(1) - weights.amin(1) <= _EVEN * sizes.amax(1)).any(1).tolist()
     notes: list[list[str]] = [[] for _ in constant]
     for found, dead, most, same in zip(notes, constant, effective, even, strict=True):
         if dead:
             found.append(f"{dead} of {count} channels are constant")
-        if count > 1 and most < max(1.5, 0.02 * count):
-            found.append(f"{CONCENTRATED} {most:.0f} of {count} channels")
-        if count > 1 and same:
-            found.append(EVEN)
+        if count > 1 and dead < count:
+            if same:
+                found.append(EVEN)
+            elif most < max(1.5, 0.02 * count):
+                found.append(f"{CONCENTRATED} {most:.0f} of {count} channels")
     return notes

@@ -19,7 +19,7 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Reduce
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
-from seewhy.network.precision import exact_type, in_chunks
+from seewhy.network.precision import chunked, exact_type
 
 _BATCH = 16  # pictures whose graph is held at once
 
@@ -95,23 +95,22 @@ class SmoothGrad(Explainer):
             copy: Tensor = picture + spread[key][row] * drawn.to(picture)
             return copy
 
-        def run(start: int, stop: int) -> None:
-            nonlocal cost, reason
+        def run(start: int, stop: int) -> tuple[Tensor, Computed, Cost]:
             pairs = [divmod(flat, self.samples) for flat in range(start, stop)]
             rows = torch.tensor([row for row, _ in pairs], device=study.scores.device)
             shown = {key: torch.stack([noisy(key, *pair) for pair in pairs]) for key in pictures}
             copies = study.of(study.arguments.showing(shown, rows), rows.cpu())
             self.method.request(copies)
-            found = self.method.compute(copies)
+            return rows, self.method.compute(copies), copies.cost
+
+        for rows, found, spent in chunked(run, study.arguments.batch * self.samples, _BATCH):
             for site, values in found.maps.items():
                 exact = values.detach().to(exact_type(values.device))
                 shape = (study.arguments.batch, *exact.shape[1:])
                 sums.setdefault(site, exact.new_zeros(shape)).index_add_(0, rows, exact)
                 if self.statistic != "mean":
                     squares.setdefault(site, exact.new_zeros(shape)).index_add_(0, rows, exact.square())
-            cost, reason = cost + copies.cost, found.reason
-
-        in_chunks(run, study.arguments.batch * self.samples, _BATCH)
+            cost, reason = cost + spent, found.reason
         study.cost += cost
         maps = {site: self._statistic(each, squares.get(site)).float() for site, each in sums.items()}
         notes = tuple(remarks(list(maps.values()), row, self.reduce) for row in range(study.arguments.batch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -66,35 +66,40 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def in_chunks(run: Callable[[int, int], Part], total: int, chunk: int | None = None) -> list[Part]:
+    """The parts of `chunked`, in a list."""
+    return list(chunked(run, total, chunk))
+
+
+def chunked(run: Callable[[int, int], Part], total: int, chunk: int | None = None) -> Iterator[Part]:
     """`run(start, stop)` over a range, halving the chunk and going on where memory runs out.
 
     Args:
-        run: computes the part from `start` up to `stop`.
+        run: computes the part from `start` up to `stop`. It may be called again for a part that did not fit, so it
+            adds to nothing; whoever takes the parts does.
         total: the length of the range.
         chunk: the size to begin with; everything at once by default.
 
-    Returns:
+    Yields:
         The parts in order.
 
     Raises:
         CancelledError: within `cancellable`, where it was asked for.
     """
-    parts: list[Part] = []
     start, size = 0, max(1, min(chunk or total, total))
     while start < total:
         stop_if_asked()
         stop = min(start + size, total)
         try:
-            parts.append(run(start, stop))
+            part = run(start, stop)
         except (RuntimeError, MemoryError) as error:
             if stop - start == 1 or not out_of_memory(error):
                 raise
             size = (stop - start) // 2
         else:
+            yield part
             start = stop
             continue
         # Outside the handler, so that the traceback no longer holds the tensors that did not fit.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return parts

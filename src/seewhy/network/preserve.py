@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ Forward = Callable[..., Any]
 """What stands in for a module's forward: called with the original forward, then its arguments."""
 
 _MISSING = object()
+_turn = threading.RLock()
 _TABLES = (dict, list, set)
 
 
@@ -23,10 +25,12 @@ def preserved(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode, frozen parameters, gradients on; every flag, buffer and random state is put back.
 
     Freezing the parameters is what makes trunks cheap: a graph then begins only where an activation is
-    made a leaf, whatever comes before it.
+    made a leaf, whatever comes before it. One thread at a time: random states and backend flags belong to the
+    process, and two that put them back in turn would leave each other's.
     """
     modules = list(module.modules())
     with (
+        _turn,
         _random_state(device),
         _backends(modules, device),
         torch.inference_mode(False),
