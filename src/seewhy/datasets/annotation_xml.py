@@ -118,7 +118,7 @@ def objects(reading: Reading, element: Element, first: int, file: Path, id: str)
     for each in element.all("object"):
         box = _box(reading, each, first, file, id)
         parts = tuple(
-            Drawn(file, part.line, part.value("name"), edges)
+            Drawn(file, _line(part), part.value("name"), edges)
             for part in each.all("part")
             if (edges := _box(reading, part, first, file, id)) is not None
         )
@@ -126,7 +126,12 @@ def objects(reading: Reading, element: Element, first: int, file: Path, id: str)
         if not name:
             reading.error(file, "an object without a name", each.line, id)
         plain = Element("", 0, "", [c for c in each.children if c.tag not in ("name", "bndbox", "part")])
-        yield Drawn(file, each.line, name, box, parts=parts, attributes=dict(plain.leaves()))
+        yield Drawn(file, _line(each), name, box, parts=parts, attributes=dict(plain.leaves()))
+
+
+def _line(element: Element) -> int:
+    """Where an object's box stands, which is what may turn out to be wrong with it."""
+    return (element.find("bndbox") or element).line
 
 
 def _box(reading: Reading, element: Element, first: int, file: Path, id: str) -> Edges | None:

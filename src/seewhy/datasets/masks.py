@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,11 @@ def _decoded(runs: list[dict[str, Any]], size: tuple[int, int]) -> Mask:
     """The union of compressed run lengths."""
     tools = _cocotools()
     try:
-        mask = tools.decode(tools.merge(runs)).astype(bool)
+        with (
+            warnings.catch_warnings()
+        ):  # its arrays do not know numpy 2's way to be copied yet, and numpy says so
+            warnings.simplefilter("ignore", DeprecationWarning)
+            mask = tools.decode(tools.merge(runs)).astype(bool)
     except Exception as error:  # a broken string fails somewhere in compiled code
         raise InputError(f"run lengths that pycocotools cannot decode: {error}") from error
     if mask.shape != tuple(size):

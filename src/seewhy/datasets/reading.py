@@ -169,7 +169,7 @@ class Reading:
     def manifest(self, classes: Mapping[str, str] | None = None) -> Manifest:
         """All that was collected, in an order that no file system has a part in."""
         items = sorted(self._items, key=lambda item: item.id)
-        errors = sorted(self._errors, key=lambda row: (str(row.file), row.line or 0, row.reason))
+        errors = sorted(self._errors, key=lambda row: (row.file.as_posix(), row.line or 0, row.reason))
         return Manifest(self.kind, self.root, tuple(items), tuple(errors), dict(classes or {}))
 
     def _checked(self, drawn: Drawn, size: tuple[int, int], id: str) -> Annotation:
