@@ -50,9 +50,8 @@ def read(root: Path, split: str | None = None, pictures: Path | None = None) -> 
     for name, file in sorted(wanted.items()):
         base = pictures or _pictures(file.parent.parent, name)
         classes |= _file(reading, name, file, base)
-        if (
-            base.name == name or len(found) == 1
-        ):  # otherwise the folder may hold the pictures of other files too
+        # Otherwise the folder may hold the pictures of other files too.
+        if base.name == name or len(found) == 1:
             reading.rest(list(pictures_in(base)), file.name)
     return reading.manifest(classes)
 
@@ -61,26 +60,27 @@ def _file(reading: Reading, split: str, file: Path, base: Path) -> dict[str, str
     """Add the pictures of one file; gives its classes in the order of their numbers."""
     try:
         content = json.loads(file.read_bytes())
-        images, notes, categories = (content[key] for key in ("images", "annotations", "categories"))
-        names = {each["id"]: str(each["name"]) for each in sorted(categories, key=lambda each: each["id"])}
+        images, notes, categories = (list(content[key]) for key in ("images", "annotations", "categories"))
+        names = dict(sorted((int(each["id"]), str(each["name"])) for each in categories))
     except json.JSONDecodeError as error:
         reading.error(file, f"not JSON: {error.msg}", error.lineno)
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reading.error(file, f"cannot be read: {error}")
         return {}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         reading.error(file, f"not what COCO's files hold: {type(error).__name__} {error}")
         return {}
+    if len(names) < len(categories):
+        reading.error(file, "two categories have the same number; the last by name is kept")
     grouped = _by_picture(reading, notes, file)
     for image in images:
         try:
             number, path = int(image["id"]), base / image["file_name"]
             size = int(image["height"]), int(image["width"])
-        except (KeyError, TypeError, ValueError) as error:
-            reading.error(
-                file, f"a picture that lacks what one needs: {type(error).__name__} {error}: {image}"
-            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"a picture that lacks what one needs: {type(error).__name__} {error}: {image}"
+            reading.error(file, reason)
             continue
         id = f"{number:012d}"
         if not reading.claim(id, path, file):
@@ -99,15 +99,15 @@ def _file(reading: Reading, split: str, file: Path, base: Path) -> dict[str, str
 def _by_picture(reading: Reading, notes: Any, file: Path) -> dict[Any, list[Mapping[str, Any]]]:
     """The annotations of each picture, by their numbers; doubled numbers are error rows."""
     grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    seen: set[Any] = set()
+    seen: set[str] = set()
     for note in notes:
         if not isinstance(note, Mapping) or not isinstance(note.get("image_id"), int):
             reading.error(file, f"an annotation that names no picture: {str(note)[:80]}")
-        elif note.get("id") in seen:
+        elif "id" in note and str(note["id"]) in seen:
             id = f"{note['image_id']:012d}"
             reading.error(file, f"annotation {note.get('id')} is there twice; the first is kept", None, id)
         else:
-            seen.add(note.get("id"))
+            seen.add(str(note.get("id")))
             grouped[note["image_id"]].append(note)
     return grouped
 
@@ -122,9 +122,10 @@ def _object(
 ) -> Drawn | None:
     """One annotation; None, with an error row, where its class is not known."""
     number = note.get("id")
-    label = names.get(note.get("category_id", -1))
+    category = note.get("category_id")
+    label = names.get(category) if isinstance(category, int) else None
     if label is None:
-        reason = f"annotation {number} is of category {note.get('category_id')}, which is not listed"
+        reason = f"annotation {number} is of category {category}, which is not listed"
         reading.error(file, reason, None, id)
         return None
     edges, mask = None, None

@@ -194,10 +194,17 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
     """Height and width as stored, and how EXIF says to turn it (1 for not at all); nothing is decoded."""
     try:
         with Image.open(path) as picture:
-            size, exif = (picture.height, picture.width), picture.getexif()
+            return (picture.height, picture.width), _turn(picture)
     except Exception as error:  # headers of broken files raise anything
         raise InputError(f"not a picture that can be read: {error}") from error
-    return size, int(exif.get(_ORIENTATION, 1))
+
+
+def _turn(picture: Image.Image) -> int:
+    """EXIF's orientation; a broken block turns nothing, as where pictures are opened to be shown."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1
 
 
 def _misfit(said: tuple[int, int] | None, stored: tuple[int, int], turn: int) -> str | None:

@@ -50,7 +50,7 @@ def read(root: Path, split: str | None = None, pictures: Path | None = None) -> 
             )  # checks all; its arrays are let go of, and masks read again when asked
             drawn = _objects(values, truth, file, line)
             shortcut = _mask(values["shortcut"], truth)
-        except (InputError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             reading.error(file, f"not a picture's truth: {type(error).__name__} {error}", line)
             continue
         path = file.parent / id
