@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import torch
 from PIL import Image
+from pydantic.fields import FieldInfo
 
 from seewhy import registry
 from seewhy.artifact import Artifact
@@ -128,13 +129,16 @@ def _unknown_class(case: Case) -> None:
     raise BrokenError("a class that does not exist was explained")
 
 
+def _takes_a_picture(field: FieldInfo) -> bool:
+    """Whether a setting takes the file of a picture; one of another kind says which (`contentMediaType`)."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return Artifact in (field.annotation, *get_args(field.annotation)) and "contentMediaType" not in extra
+
+
 def _files(case: Case) -> None:
-    fields = type(case.explainer).model_fields
-    taking = [
-        name for name, field in fields.items() if Artifact in (field.annotation, *get_args(field.annotation))
-    ]
+    taking = [name for name, field in type(case.explainer).model_fields.items() if _takes_a_picture(field)]
     if not taking:
-        raise UnclearError("no setting takes a file")
+        raise UnclearError("no setting takes a picture's file")
     network, (height, width) = case.network, case.result.size
     if network.preprocess is None:
         raise UnclearError("the network came without a preprocess, so that it reads no files")

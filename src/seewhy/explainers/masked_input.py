@@ -43,17 +43,17 @@ class MaskedInput(Explainer):
         notes: list[tuple[str, ...]] = [()] * study.arguments.batch
         for site in study.pixels:
             maps[site], scores, spent = self.scored(study, site)
-            notes = [(*own, *more) for own, more in zip(notes, self._rounding(scores), strict=True)]
+            notes = [(*own, *more) for own, more in zip(notes, rounding(scores, self.precision), strict=True)]
             cost += spent
         found = [(*remarks(list(maps.values()), row), *dict.fromkeys(own)) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), REASON, cost)
 
-    def _rounding(self, scores: Float[Tensor, "B N T"]) -> list[tuple[str, ...]]:
-        """Per picture, whether its scores differ by so little that their rounding matters."""
-        precision = resolved(self.precision, scores.device)
-        spread = scores.amax(1) - scores.amin(1)
-        little = (spread < _ROUNDING[precision] * scores.abs().amax(1)).any(1).tolist()
-        return [
-            (f"{HARDLY}: what shows is partly its rounding in {precision}",) if each else ()
-            for each in little
-        ]
+
+def rounding(scores: Float[Tensor, "B N T"], precision: Precision) -> list[tuple[str, ...]]:
+    """Per picture, a note where its scores under N masks differ by so little that their rounding matters."""
+    if scores.shape[1] == 1:
+        return [()] * len(scores)
+    used = resolved(precision, scores.device)
+    spread = scores.amax(1) - scores.amin(1)
+    little = (spread < _ROUNDING[used] * scores.abs().amax(1)).any(1).tolist()
+    return [(f"{HARDLY}: what shows is partly its rounding in {used}",) if each else () for each in little]
