@@ -1,109 +1,32 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from slow import close, features, linear, network, pairs, pictures
+from slow import close, linear, network, pairs, pictures
+from slow_group_cam import (
+    FLOAT32,
+    SMALL,
+    agrees,
+    alphas,
+    contiguous,
+    enlarged,
+    lively,
+    probability,
+    slow_blur,
+    slow_groups,
+    slow_paper,
+    slow_reference,
+    stretched,
+)
 from torch import nn
 
 import seewhy
 from seewhy import GradCAM, GroupCAM, ScoreCAM, Top, check_explainer
-from seewhy.errors import InputError, MissingExtraError
 from seewhy.explainers import masking
 from seewhy.explainers.base import Workload
 from seewhy.explainers.group_cam import NO_EFFECT, SAME, percentile
-from seewhy.explainers.grouping import k_means
-from seewhy.explainers.study import Study
-from seewhy.targets import as_target
-
-FLOAT32 = {"layer": "features", "precision": "float32"}
-SMALL = {**FLOAT32, "groups": 3}
-
-
-def lively(head, channels=6):
-    """A network whose probabilities move with the picture: differences of nearly equal ones are rounding."""
-    net = network(head, channels)
-    with torch.no_grad():
-        linear(net).weight.mul_(20)
-    return net
-
-
-def slow_blur(image, side=51, sigma=50.0):
-    """A picture (C, H, W) under a Gaussian kernel with mirrored borders, every pixel as one sum."""
-    reach = min(side // 2, image.shape[-1] - 1)
-    places = np.arange(-reach, reach + 1)
-    kernel = np.exp(-(places[:, None] ** 2 + places[None] ** 2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    padded = np.pad(image.double().numpy(), ((0, 0), (reach, reach), (reach, reach)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape, axis=(1, 2))
-    return np.einsum("chwij,ij->chw", windows, kernel)
-
-
-def enlarged(grid, size):
-    return F.interpolate(torch.from_numpy(grid)[None, None], size, mode="bilinear")[0, 0].numpy()
-
-
-def agrees(found, expected, tolerance=2e-4):
-    """Equal up to the tolerance, and to what float32 makes of differences of probabilities."""
-    found = np.asarray(found)
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max() + 2e-7
-
-
-def stretched(values):
-    """N(.), NaN for a constant, as 0 / 0 is."""
-    with np.errstate(invalid="ignore"):
-        return (values - values.min()) / (values.max() - values.min())
-
-
-def probability(net, image, target):
-    with torch.no_grad():
-        return float(net(torch.from_numpy(image)[None])[0].softmax(0)[target])
-
-
-def contiguous(channels, groups):
-    return np.arange(channels) * groups // channels
-
-
-def slow_groups(activation, weights, labels):
-    """ReLU of the sum of each group's weighted maps."""
-    weighted = weights[:, None, None] * activation
-    return [np.maximum(weighted[labels == label].sum(0), 0) for label in np.unique(labels)]
-
-
-def slow_paper(net, image, activation, weights, target, labels, share=70, blurred=None):
-    """The rule of the paper at the picture's size, before the last N: one mask after the other, in float64."""
-    net, x = net.double(), image.double().numpy()
-    behind = slow_blur(image) if blurred is None else blurred
-    total, alphas = np.zeros(x.shape[1:]), []
-    for sums in slow_groups(activation, weights, labels):
-        kept = np.where(sums > np.percentile(sums, share), sums, 0) if share is not None else sums
-        full = enlarged(kept, x.shape[1:])
-        if full.max() == full.min():
-            continue
-        mask = stretched(full)
-        alphas.append(
-            probability(net, x * mask + behind * (1 - mask), target) - probability(net, behind, target)
-        )
-        total += alphas[-1] * mask
-    return total, alphas
-
-
-def slow_reference(net, image, activation, weights, target, groups, skip=False):
-    """The rule of the public code since August 2021: NaN where a group is constant, unless it is skipped."""
-    net, x, behind = net.double(), image.double().numpy(), slow_blur(image)
-    total, without = np.zeros(x.shape[1:]), probability(net, behind, target)
-    for sums in slow_groups(activation, weights, contiguous(len(weights), groups)):
-        full = enlarged(sums, x.shape[1:])
-        mask = stretched(full)
-        if skip and np.isnan(mask).any():
-            continue
-        alpha = max(probability(net, x * mask + behind * (1 - mask), target) - without, 0) * full
-        total = total + alpha if not np.isnan(mask).any() else total * np.nan
-    return stretched(total)
 
 
 @pytest.mark.parametrize("head", ["pooled linear", "flattened linear", "convolutions"])
@@ -332,18 +255,6 @@ def planted_picture():
     return image
 
 
-def alphas(explainer, net, images, target):
-    """The weights of the groups (B, T, G)."""
-    wrapped = seewhy.Network.of(net)
-    with wrapped.prepared(images) as arguments:
-        study = Study(wrapped, arguments, as_target(target), "")
-        choice = study.layers(explainer.layer)
-        explainer.request(study)
-        (site,) = choice.calls
-        groups = explainer.grouped(study.feature(site, gradient=True))
-        return explainer.group_weights(explainer.scored(study, site, groups)[0])
-
-
 @pytest.mark.parametrize("kind", ["blur", "zero"])
 def test_groups_that_carry_the_object_weigh_most_and_a_loud_decoy_next_to_nothing(kind):
     net, image = Planted(), planted_picture()
@@ -399,117 +310,6 @@ def test_more_groups_than_channels_are_as_many_as_channels():
     assert found.cost.forwards == 3 * (1 + 6 + 1)
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 0, 1, 2, 2), (7, 7, 7, 3, 3, 7)])
-def test_groups_are_those_that_were_given_in_the_call_or_in_a_file(numbers, tmp_path):
-    net, images = lively("flattened linear"), pictures()
-    activation, gradient, _ = pairs(net, images, 1)
-    found = GroupCAM(**FLOAT32, grouping=numbers)(net, images, target=1)
-    for row, image in enumerate(images):
-        expected, _ = slow_paper(
-            net, image, activation[row], gradient[row].mean((1, 2)), 1, np.array(numbers)
-        )
-        agrees(F.interpolate(found.values, (16, 16), mode="bilinear")[row, 0], expected)
-    file = tmp_path / "groups.json"
-    file.write_text(json.dumps(numbers))
-    explainer = GroupCAM(**FLOAT32, grouping=file)
-    read = explainer(net.float(), images, target=1)
-    close(read.values, found.values, 1e-5)
-    assert GroupCAM.model_validate(read.settings) == explainer
-    assert read.cost.forwards == 3 * (1 + len(set(numbers)) + 1)
-    assert read.cost.within(explainer.plan(Workload(3), seewhy.Network(net)))
-
-
-def test_wrong_groups_are_refused_with_what_would_work(tmp_path):
-    net, images = lively("pooled linear").float(), pictures()
-    with pytest.raises(InputError, match="of 2 channels, but the layer has 6"):
-        GroupCAM(**FLOAT32, grouping=(0, 1))(net, images)
-    file = tmp_path / "groups.json"
-    for text in ("[0, 1", '{"a": 1}', "[0, -1]", "[0.5, 1]"):
-        file.write_text(text)
-        with pytest.raises(InputError, match=r"groups\.json are no JSON list"):
-            GroupCAM(**FLOAT32, grouping=file)(net, images)
-    file.write_text("[0, 1]")
-    chosen = GroupCAM(**FLOAT32, grouping=file)
-    with pytest.raises(InputError, match=r"groups\.json are of 2 channels"):
-        chosen(net, images)
-    file.write_text("[0, 1, 0, 1, 0, 1]")
-    with pytest.raises(InputError, match=r"groups\.json has changed"):
-        chosen(net, images)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"grouping": "kmeans"}, "kmeans cannot be read"),
-        ({"grouping": "by-weight", "weights": "none"}, "by-weight' needs weights='gradient'"),
-        ({"blur_kernel": 50}, "blur_kernel=50 has no centre"),
-        ({"groups": 0}, "groups: .*greater than or equal to 1"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused_in_the_user_s_words(settings, message):
-    with pytest.raises(InputError, match=message):
-        GroupCAM.from_preset("paper", **settings)
-
-
-def test_groups_by_weight_hold_channels_of_neighbouring_weights():
-    net, images = lively("flattened linear"), pictures()
-    activation, gradient, _ = pairs(net, images, 1)
-    found = GroupCAM(**SMALL, grouping="by-weight")(net, images, target=1)
-    for row, image in enumerate(images):
-        weights = gradient[row].mean((1, 2))
-        labels = np.empty(6, dtype=int)
-        labels[np.argsort(-weights)] = contiguous(6, 3)
-        expected, _ = slow_paper(net, image, activation[row], weights, 1, labels)
-        agrees(F.interpolate(found.values, (16, 16), mode="bilinear")[row, 0], expected)
-
-
-def test_random_groups_follow_from_the_seed():
-    net, images = lively("flattened linear"), pictures()
-    found = [GroupCAM(**SMALL, grouping="random", seed=seed)(net, images, target=1) for seed in (1, 1, 2)]
-    assert torch.equal(found[0].values, found[1].values)
-    assert not torch.equal(found[0].values, found[2].values)
-
-
-def test_k_means_finds_clusters_and_no_problem_sees_another():
-    generator = torch.Generator().manual_seed(4)
-    truth = torch.randint(5, (3, 60), generator=generator)
-    centres = 20 * torch.randn(3, 5, 7, generator=generator, dtype=torch.float64)
-    noise = torch.randn(3, 60, 7, generator=generator, dtype=torch.float64)
-    points = centres.gather(1, truth[:, :, None].expand(-1, -1, 7)) + noise
-    for seed in range(5):
-        found = k_means(points, 5, seed)
-        for row in range(3):
-            assert torch.equal(found[row], k_means(points[row : row + 1], 5, seed)[0])
-    found = k_means(points, 5, 0)
-    together, meant = (each[:, :, None] == each[:, None] for each in (found, truth))
-    assert (together == meant).double().mean() > 0.9  # one start may split a cluster
-
-
-def test_k_means_of_equal_points_leaves_clusters_empty():
-    found = k_means(torch.ones(1, 6, 4, dtype=torch.float64), 3, 0)
-    assert len(found.unique()) == 1
-
-
-def test_agglomerative_groups_are_ward_s_clusters_of_the_weighted_maps():
-    from sklearn.cluster import AgglomerativeClustering
-
-    net, images = lively("flattened linear"), pictures()
-    activation, gradient, _ = pairs(net, images, 1)
-    found = GroupCAM(**SMALL, grouping="agglomerative")(net, images, target=1)
-    for row, image in enumerate(images):
-        weights = gradient[row].mean((1, 2))
-        points = (weights[:, None, None] * activation[row]).reshape(6, -1)
-        labels = AgglomerativeClustering(n_clusters=3).fit_predict(points)
-        expected, _ = slow_paper(net, image, activation[row], weights, 1, labels)
-        agrees(F.interpolate(found.values, (16, 16), mode="bilinear")[row, 0], expected)
-
-
-def test_without_scikit_learn_agglomerative_groups_name_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.cluster", None)
-    with pytest.raises(MissingExtraError, match=r"scikit-learn is not installed; .*seewhy\[clustering\]"):
-        GroupCAM(**SMALL, grouping="agglomerative")(lively("pooled linear"), pictures(), target=1)
-
-
 @pytest.mark.parametrize("share", [0, 12.5, 50, 70, 99])
 def test_percentiles_are_numpy_s(share):
     values = torch.rand(4, 5, 49, generator=torch.Generator().manual_seed(5))
@@ -538,12 +338,4 @@ def test_a_network_inside_another_module_and_other_layers_give_the_same_maps():
 @pytest.mark.parametrize("preset", ["reference", "reference-v1", "gradient-free"])
 def test_every_other_preset_keeps_the_contract(preset):
     contract = check_explainer(GroupCAM.from_preset(preset, groups=4))
-    assert contract.passed, str(contract)
-
-
-@pytest.mark.parametrize("grouping", ["by-weight", "random", "k-means", "agglomerative"])
-def test_every_grouping_keeps_the_contract(grouping):
-    torch.manual_seed(0)
-    net = nn.Sequential(features(12), nn.Flatten(), nn.Linear(12 * 25, 4))
-    contract = check_explainer(GroupCAM(groups=4, grouping=grouping), net, pictures(3))
     assert contract.passed, str(contract)
