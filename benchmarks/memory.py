@@ -25,6 +25,7 @@ BOUND = 0.01
 # What takes hundreds of forwards by default leaves the same behind with few.
 SMALL: dict[str, dict[str, int]] = {
     "score-cam": {"channels": 4},
+    "group-cam": {"groups": 4},
     "rise": {"masks": 4},
     "occlusion": {"window": 16, "stride": 16},
     "integrated-gradients": {"steps": 2},

@@ -21,6 +21,7 @@ def network() -> nn.Module:
         seewhy.RISE(masks=500),
         seewhy.Occlusion(window=2, stride=1),
         seewhy.ScoreCAM(),
+        seewhy.GroupCAM(),
         seewhy.IntegratedGradients(steps=500),
         seewhy.SmoothGrad(samples=500),
         seewhy.GradCAM(),

@@ -23,6 +23,7 @@ METHODS = [entry.name for entry in registry.explainers()]
 # What takes thousands of forwards by default keeps the same promises with few.
 SMALL = {
     "rise": {"masks": 24},
+    "group-cam": {"groups": 4},
     "occlusion": {"window": 8, "stride": 8},
     "integrated-gradients": {"steps": 4},
     "smooth-grad": {"samples": 3},

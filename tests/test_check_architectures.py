@@ -23,6 +23,7 @@ SMALL = {
     "integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
     "score-cam": {"channels": 4},
+    "group-cam": {"groups": 4},
 }
 NEED_RELUS = ("guided-backprop", "deconvolution", "guided-grad-cam")
 

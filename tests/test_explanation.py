@@ -49,6 +49,14 @@ def values(seed: int = 0, grid: tuple[int, int] = (4, 6)) -> Tensor:
     return torch.randn(2, 2, *grid, generator=torch.Generator().manual_seed(seed))
 
 
+def test_evidence_is_rectified_at_the_input_s_size_for_methods_defined_so(tmp_path):
+    found = explanation(rectifies="input")
+    expected = F.interpolate(values(), SIZE, mode="bilinear", align_corners=False).relu()
+    assert torch.equal(found.evidence(), expected)
+    assert torch.equal(found.original(1)[0], expected[1])
+    assert Explanation.from_npz(found.to_npz(tmp_path / "map.npz")).rectifies == "input"
+
+
 def test_evidence_is_rectified_on_the_grid_before_it_is_upsampled():
     found = explanation().evidence()
     expected = F.interpolate(values().relu(), SIZE, mode="bilinear", align_corners=False)

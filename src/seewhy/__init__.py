@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seewhy.explainers.grad_cam import GradCAM as GradCAM
     from seewhy.explainers.grad_cam_plus_plus import GradCAMPlusPlus as GradCAMPlusPlus
     from seewhy.explainers.gradient import Gradient as Gradient
+    from seewhy.explainers.group_cam import GroupCAM as GroupCAM
     from seewhy.explainers.guided_backprop import GuidedBackprop as GuidedBackprop
     from seewhy.explainers.guided_grad_cam import GuidedGradCAM as GuidedGradCAM
     from seewhy.explainers.hires_cam import HiResCAM as HiResCAM
@@ -78,6 +79,7 @@ _PLACES = {
     "explainers.deconvolution": ["Deconvolution"],
     "explainers.eigen_grad_cam": ["EigenGradCAM"],
     "explainers.gradient": ["Gradient"],
+    "explainers.group_cam": ["GroupCAM"],
     "explainers.guided_backprop": ["GuidedBackprop"],
     "explainers.guided_grad_cam": ["GuidedGradCAM"],
     "explainers.input_x_gradient": ["InputXGradient"],

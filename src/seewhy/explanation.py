@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Normalize = Literal["max", "minmax", "signed"]
 Reduce = Literal["sum", "abs-sum", "abs-max"]
+Rectifies = Literal["grid", "input"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Explanation:
         reason: why these layers.
         pixels: the network's picture input (B, C, H, W).
         images: where the pictures came from, if they were read from files.
+        rectifies: where negative values are cut off for `evidence`: on the `grid`, or at the size of the `input`.
     """
 
     maps: Mapping[Site, Tensor]
@@ -112,6 +114,7 @@ class Explanation:
     reason: str
     pixels: Float[Tensor, "B C H W"] | None = None
     images: Images | None = None
+    rectifies: Rectifies = "grid"
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -150,10 +153,14 @@ class Explanation:
     def evidence(self, site: Site | str | None = None) -> Float[Tensor, "B T H W"]:
         """What metrics read: rectified on the layer's grid, then upsampled to the input; not normalised.
 
-        ReLU before upsampling is the rule (cam-family contract); the other order leaks across sign changes.
-        A pixel method's channels are joined first.
+        ReLU before upsampling is the rule (cam-family contract); the other order leaks across sign changes, and is
+        kept for methods that are defined by it (`rectifies`). A pixel method's channels are joined first.
         """
-        return upsample(self.grid(site).clamp_min(0), self.size)
+        return upsample(self._positive(self.grid(site)), self.size).clamp_min(0)
+
+    def _positive(self, values: Tensor) -> Tensor:
+        """Values rectified, where that comes before they are enlarged."""
+        return values.clamp_min(0) if self.rectifies == "grid" else values
 
     def heatmaps(
         self, normalize: Normalize = "max", site: Site | str | None = None
@@ -195,12 +202,13 @@ class Explanation:
     ) -> tuple[Float[Tensor, "T H0 W0"], Tensor]:
         """One picture's evidence (or signed values) in its own frame, and where the network saw it."""
         values = self.grid(site)[row]
+        values = values if signed else self._positive(values)
         if self.images is None:
-            values = values if signed else values.clamp_min(0)
-            return upsample(values[None], self.size)[0], torch.ones(self.size, dtype=torch.bool)
-        frame = self.images.frames[row]
-        maps = frame.to_original(values if signed else values.clamp_min(0))
-        return maps, frame.visible(maps.device)
+            maps, seen = upsample(values[None], self.size)[0], torch.ones(self.size, dtype=torch.bool)
+        else:
+            maps = self.images.frames[row].to_original(values)
+            seen = self.images.frames[row].visible(maps.device)
+        return maps if signed else maps.clamp_min(0), seen
 
     def boxes(self, threshold: float = 0.2, site: Site | str | None = None) -> list[list[list[Box]]]:
         """Per picture and target, boxes around connected evidence above a share of the maximum.
@@ -292,7 +300,7 @@ class Explanation:
 
 _FACTS = (
     "labels", "predictions", "method", "settings", "signed", "class_agnostic", "network", "digest", "size",
-    "notes", "reason",
+    "notes", "reason", "rectifies",
 )  # fmt: skip
 
 

@@ -74,6 +74,8 @@ _EXPLAINERS = (
           "Desai and Ramaswamy, WACV 2020", _ANY, "as grad-cam where the head is affine, else 1 replay per channel"),
     Entry("score-cam", "seewhy.explainers.score_cam:ScoreCAM", "Score-CAM", "Wang et al., CVPR workshop 2020", _ANY,
           "1 forward per channel"),
+    Entry("group-cam", "seewhy.explainers.group_cam:GroupCAM", "Group-CAM", "Zhang et al., 2021", _ANY,
+          "34 forwards + 1 head backward"),
     Entry("rise", "seewhy.explainers.rise:RISE", "RISE", "Petsiuk et al., BMVC 2018", "nothing but outputs",
           "1 forward per mask, 4,000 by default"),
     Entry("occlusion", "seewhy.explainers.occlusion:Occlusion", "Occlusion", "Zeiler and Fergus, ECCV 2014",

@@ -89,6 +89,26 @@ def test_probabilities_are_asked_of_classes_and_other_targets_stay_what_they_are
         close(found[:, 0, 0], net(images)[:, 0] ** 2, 1e-5)
 
 
+def test_log_probabilities_are_asked_of_classes_too():
+    net, images = network("convolutions"), pictures()
+    how = Masking(score="log-probability", precision="float32")
+    found, _, _ = scored(net, images, torch.ones(1, 4, 4), how, Top(2))
+    with torch.no_grad():
+        close(found[:, 0], net(images).log_softmax(1).topk(2).values, 1e-5)
+    found, _, _ = scored(net, images, torch.ones(1, 4, 4), how, lambda outputs: outputs[:, 0] ** 2)
+    with torch.no_grad():
+        close(found[:, 0, 0], net(images)[:, 0] ** 2, 1e-5)
+
+
+def test_a_baseline_may_be_given_and_a_whole_mask_shows_nothing_of_it():
+    net, images, behind = network("convolutions"), pictures(), pictures(seed=9)
+    masks = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])
+    found, _, _ = scored(net, images, masks, Masking(behind, precision="float32"))
+    with torch.no_grad():
+        close(found[:, 0, 0], net(images)[:, 1], 1e-5)
+        close(found[:, 1, 0], net(behind)[:, 1], 1e-5)
+
+
 class Pair(nn.Module):
     """Two pictures in, one score out: how alike they are."""
 

@@ -100,7 +100,7 @@ def _bfloat16(case: Case) -> None:
 
 
 def _seed(case: Case) -> None:
-    if "seed" not in type(case.explainer).model_fields:
+    if not case.explainer.randomized:
         raise UnclearError("nothing about the method is random")
     found, repeated = case.again(seed=12_345), case.again(seed=12_345)
     for site, values in found.maps.items():

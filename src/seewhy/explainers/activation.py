@@ -60,7 +60,7 @@ class ActivationMethod(Explainer):
         for site in choice.calls:
             self.check(study, site)
             feature = study.feature(site, self.uses_gradient, self.precision)
-            _check_finite(feature, study)
+            check_finite(feature, study)
             # A sum over many channels; the network's own precision settings do not apply to it.
             values = torch.nan_to_num(self.formula(feature)).expand(-1, study.scores.shape[1], -1, -1)
             maps[site] = values
@@ -91,7 +91,7 @@ class ActivationMethod(Explainer):
         return found
 
 
-def _check_finite(feature: Feature, study: Study) -> None:
+def check_finite(feature: Feature, study: Study) -> None:
     """A network that computes NaN is an error, not a map."""
     from seewhy.errors import InputError
 

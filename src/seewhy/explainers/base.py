@@ -16,7 +16,7 @@ from seewhy import registry
 from seewhy.artifact import Artifact
 from seewhy.errors import InputError, NotApplicableError, NotFiniteError
 from seewhy.explainers.study import Study
-from seewhy.explanation import Cost, Explanation, Explanations, joined
+from seewhy.explanation import Cost, Explanation, Explanations, Rectifies, joined
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import in_chunks, resolved
@@ -84,9 +84,16 @@ class Explainer(BaseModel, ABC):
     class_agnostic: ClassVar[bool] = False
     subtracts_scores: ClassVar[bool] = False
     """Whether values are small differences of scores, of which float32 keeps fewer digits."""
+    rectifies: ClassVar[Rectifies] = "grid"
+    """Where evidence drops negative values: before the map is enlarged, or at the size of the input."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     name: str
+
+    @property
+    def randomized(self) -> bool:
+        """Whether another `seed` gives another map, with these settings."""
+        return "seed" in type(self).model_fields
 
     @classmethod
     def from_preset(cls: type[E], preset: str, **changes: Any) -> E:
@@ -285,6 +292,7 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
             ),
             reason=found.reason,
             pixels=study.arguments[study.arguments.pictures[0]].detach(),
+            rectifies=each.rectifies,
         )
         for each, asking, (found, finding) in zip(explainers, setups, computed, strict=True)
     ]

@@ -53,16 +53,30 @@ def _read(network: Network, file: Artifact, pictures: Tensor) -> Float[Tensor, "
     return read.pixels.to(pictures)
 
 
-def blurred(pictures: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
-    """Gaussian blur of so many pixels, the border repeated; separable, cut at three sigma."""
+def blurred(
+    pictures: Float[Tensor, "B C H W"],
+    sigma: float,
+    reach: int | None = None,
+    border: Literal["replicate", "reflect"] = "replicate",
+) -> Float[Tensor, "B C H W"]:
+    """Gaussian blur of so many pixels; separable.
+
+    Args:
+        pictures: to be blurred.
+        sigma: in pixels.
+        reach: pixels to either side after which the kernel is cut, three sigma by default; never as many as the
+            picture has.
+        border: what is thought to lie outside, the border repeated or the picture mirrored.
+    """
+    cut = math.ceil(3 * sigma) if reach is None else reach
     for axis in (-2, -1):
-        reach = min(math.ceil(3 * sigma), pictures.shape[axis] - 1)
+        reach = min(cut, pictures.shape[axis] - 1)
         places = torch.arange(-reach, reach + 1, dtype=pictures.dtype, device=pictures.device)
         kernel = torch.exp(-(places**2) / (2 * sigma**2))
         kernel = kernel / kernel.sum()
         upright = axis == -2
         padding = [0, 0, reach, reach] if upright else [reach, reach, 0, 0]
-        padded = torch.nn.functional.pad(pictures, padding, mode="replicate")
+        padded = torch.nn.functional.pad(pictures, padding, mode=border)
         weight = kernel.view((-1, 1) if upright else (1, -1)).expand(pictures.shape[1], 1, -1, -1)
         pictures = torch.nn.functional.conv2d(padded, weight, groups=pictures.shape[1])
     return pictures

@@ -44,22 +44,19 @@ class MaskedInput(Explainer):
         notes: list[tuple[str, ...]] = [()] * study.arguments.batch
         for site in study.pixels:
             maps[site], scores, spent = self.scored(study, site)
-            rounding = _rounding(scores, self._format(study))
-            notes = [(*own, *more) for own, more in zip(notes, rounding, strict=True)]
+            more = rounding(study, scores, self.precision)
+            notes = [(*own, *each) for own, each in zip(notes, more, strict=True)]
             cost += spent
         found = [(*remarks(list(maps.values()), row), *dict.fromkeys(own)) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), REASON, cost)
 
-    def _format(self, study: Study) -> str:
-        """The number format that the forwards ran in."""
-        lower = study.network.dtype in (torch.bfloat16, torch.float16)
-        return str(study.network.dtype)[6:] if lower else resolved(self.precision, study.scores.device)
 
-
-def _rounding(scores: Float[Tensor, "B N T"], precision: str) -> list[tuple[str, ...]]:
-    """Per picture, whether its scores differ, but by so little that their rounding matters."""
+def rounding(study: Study, scores: Float[Tensor, "B N T"], precision: Precision) -> list[tuple[str, ...]]:
+    """Per picture, a note where its scores under N masks differ, but by so little that their rounding matters."""
+    lower = study.network.dtype in (torch.bfloat16, torch.float16)
+    used = str(study.network.dtype)[6:] if lower else resolved(precision, scores.device)
     spread = scores.amax(1) - scores.amin(1)
-    share = _EXACT if precision == "float32" else _ROUGH
+    share = _EXACT if used == "float32" else _ROUGH
     little = ((spread > 0) & (spread < share * scores.abs().amax(1))).any(1).tolist()
-    note = f"{HARDLY}: what shows is partly its rounding in {precision}"
+    note = f"{HARDLY}: what shows is partly its rounding in {used}"
     return [(note,) if each else () for each in little]

@@ -16,8 +16,9 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision, autocast, chunked, free_memory
 from seewhy.network.structures import map_tensors
+from seewhy.targets import BoundTarget
 
-Score = Literal["target", "probability"]
+Score = Literal["target", "probability", "log-probability"]
 Masks = Callable[[Int[Tensor, " M"], Int[Tensor, " M"]], Float[Tensor, "M h w"]]
 """From picture numbers and mask numbers to masks on their own grid: 1 keeps a pixel, 0 replaces it."""
 Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], Float[Tensor, "M H W"]], None]
@@ -32,13 +33,14 @@ class Masking:
     """How pictures are masked and scored.
 
     Attributes:
-        baseline: what replaces a covered pixel, in the network's input.
-        score: the target itself, or the probability of its classes.
+        baseline: what replaces a covered pixel, in the network's input; the pictures (B, C, H, W) themselves where
+            the method needs them too.
+        score: the target itself, or the probability of its classes, or the logarithm of that.
         precision: the number format of the forwards; scores are float32.
         batch: pictures per forward; from free memory by default.
     """
 
-    baseline: Baseline = "zero"
+    baseline: Baseline | Tensor = "zero"
     score: Score = "target"
     precision: Precision = "auto"
     batch: int | None = None
@@ -66,9 +68,9 @@ def score_masked(
     arguments = study.arguments
     pictures: Tensor = arguments[key]
     device, size = pictures.device, (pictures.shape[-2], pictures.shape[-1])
-    background = None if how.baseline == "zero" else baseline(study.network, pictures, how.baseline)
+    background = _background(study, pictures, how.baseline)
     difference = pictures if background is None else pictures - background
-    question = study.question.as_probability() if how.score == "probability" else study.question
+    question = _asked(study.question, how.score)
     total = arguments.batch * count
     chunk = min(how.batch or fitting(study), total)
     buffer = torch.empty((chunk, *pictures.shape[1:]), dtype=pictures.dtype, device=device)
@@ -96,6 +98,19 @@ def score_masked(
     cost = Cost(forwards=total)
     study.cost += cost
     return cost
+
+
+def _background(study: Study, pictures: Tensor, kind: Baseline | Tensor) -> Tensor | None:
+    """What shows where a mask is 0; None for zeros, which need not be added."""
+    if isinstance(kind, Tensor):
+        return kind
+    return None if kind == "zero" else baseline(study.network, pictures, kind)
+
+
+def _asked(question: BoundTarget, score: Score) -> BoundTarget:
+    if score == "target":
+        return question
+    return question.as_probability() if score == "probability" else question.as_log_probability()
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class Occlusion(MaskedInput):
         description="What a pixel gets of the windows that cover it; the sum is smaller at the border.",
     )
     score: Score = Field(
-        default="target", description="What is scored: the target, or its classes' probability."
+        default="target",
+        description="What is scored: the target, or its classes' probability, or the logarithm of that.",
     )
     baseline: Baseline = Field(default="zero", description=f"What covers a window: {CHOICES}.")
 

@@ -44,8 +44,8 @@ class RISE(MaskedInput):
     )
     score: Score = Field(
         default="probability",
-        description="What is scored: the probability of the classes asked about, or the target itself, as are targets "
-        "that are no classes.",
+        description="What is scored: the probability of the classes asked about, its logarithm, or the target itself, "
+        "as are targets that are no classes.",
     )
     baseline: Baseline = Field(default="zero", description=f"What stands where a mask is 0: {CHOICES}.")
     seed: int = Field(default=0, description="Of the masks.")

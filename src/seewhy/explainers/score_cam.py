@@ -45,7 +45,8 @@ class ScoreCAM(Explainer):
     )
     score: Score = Field(
         default="target",
-        description="What is scored: the target (a class's logit), or its probability, whose softmax is nearly even.",
+        description="What is scored: the target (a class's logit), or its probability, whose softmax is nearly even, "
+        "or the logarithm of that.",
     )
     weights: Literal["softmax", "score"] = Field(
         default="softmax",

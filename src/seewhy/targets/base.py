@@ -28,6 +28,7 @@ class BoundTarget:
         notes: per picture, remarks about the question.
         cacheable: whether the question can be written down; plain callables cannot.
         probability: asks for the probability of the same classes, where it is classes that are asked about.
+        log_probability: asks for its logarithm.
     """
 
     ask: Ask
@@ -36,6 +37,7 @@ class BoundTarget:
     notes: tuple[str, ...] = ()
     cacheable: bool = True
     probability: Ask | None = None
+    log_probability: Ask | None = None
 
     def __call__(self, outputs: Any) -> Float[Tensor, "B T"]:
         """The scores, float32."""
@@ -56,6 +58,10 @@ class BoundTarget:
     def as_probability(self) -> BoundTarget:
         """The probability of the same classes; the question itself where it is not about classes."""
         return replace(self, ask=self.probability) if self.probability else self
+
+    def as_log_probability(self) -> BoundTarget:
+        """The logarithm of the same classes' probability; the question itself where it is not about classes."""
+        return replace(self, ask=self.log_probability) if self.log_probability else self
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,16 @@ class _PerClass(Target):
             return ask
 
         notes = _saturated(output, network, batch)
-        probability = asking(Probability(0, output=self.output))
-        return BoundTarget(asking(self), labels, torch.arange(batch), notes, probability=probability)
+        kinds = (kind(0, output=self.output) for kind in (Probability, LogProbability))
+        probability, logarithm = map(asking, kinds)
+        return BoundTarget(
+            asking(self),
+            labels,
+            torch.arange(batch),
+            notes,
+            probability=probability,
+            log_probability=logarithm,
+        )
 
     def _single(self, output: Tensor, signs: Tensor, network: Network) -> Tensor:
         """Scores of yes (+1) or no (-1) on a single column."""
