@@ -45,7 +45,13 @@ class Masking:
 
 
 def score_masked(
-    study: Study, key: int | str, count: int, masks: Masks, collect: Collect, how: Masking
+    study: Study,
+    key: int | str,
+    count: int,
+    masks: Masks,
+    collect: Collect,
+    how: Masking,
+    background: Float[Tensor, "B C H W"] | None = None,
 ) -> Cost:
     """Score every picture under `count` masks, many pictures and masks per forward.
 
@@ -59,6 +65,7 @@ def score_masked(
         masks: makes the masks of a chunk on their own grid.
         collect: takes the scores of a chunk; called in order, once per chunk that fitted.
         how: baseline, score, number format.
+        background: what stands where pictures are covered, in place of `how`'s baseline.
 
     Returns:
         The forwards counted.
@@ -66,7 +73,8 @@ def score_masked(
     arguments = study.arguments
     pictures: Tensor = arguments[key]
     device, size = pictures.device, (pictures.shape[-2], pictures.shape[-1])
-    background = None if how.baseline == "zero" else baseline(study.network, pictures, how.baseline)
+    if background is None and how.baseline != "zero":
+        background = baseline(study.network, pictures, how.baseline)
     difference = pictures if background is None else pictures - background
     question = study.question.as_probability() if how.score == "probability" else study.question
     total = arguments.batch * count
