@@ -18,7 +18,7 @@ CAM_THRESHOLDS = (20, 100, 110)
 _CAM_MARGIN = 5
 _CAM_DISTANCE = 10
 
-Boxes = Int[np.ndarray, "N 4"]
+Boxes = Int[np.ndarray, "_ 4"]
 NO_BOX: Boxes = np.zeros((0, 4), np.int64)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from seewhy.errors import InputError
@@ -46,6 +46,13 @@ class MaxBoxAcc(Metric):
         default=None,
         description="One in [0, 1) per delta, found on another split; None: the best on these pictures.",
     )
+
+    @model_validator(mode="after")
+    def _one_threshold_per_delta(self) -> MaxBoxAcc:
+        fixed = self.thresholds
+        if fixed is not None and (len(fixed) != len(self.deltas) or not all(0 <= each < 1 for each in fixed)):
+            raise ValueError(f"{len(self.deltas)} thresholds in [0, 1) are needed, not {fixed}")
+        return self
 
     def fixed(self, result: Result) -> MaxBoxAcc:
         """The same metric at the thresholds that were best in another result.
@@ -117,8 +124,6 @@ class MaxBoxAcc(Metric):
     def _levels(self, data: Float[Tensor, "N 255"]) -> list[int]:
         """The 8-bit level of each delta: as fixed, or the lowest of the best."""
         if self.thresholds is not None:
-            if len(self.thresholds) != len(self.deltas) or not all(0 <= each < 1 for each in self.thresholds):
-                raise InputError(f"{len(self.deltas)} thresholds in [0, 1) are needed, not {self.thresholds}")
             return [int(each * 255) for each in self.thresholds]
         curves = self._curves(data, torch.ones_like(data[:, :1]).T)[0]
         return [int((curve == curve.max()).int().argmax()) for curve in curves.cpu()]
