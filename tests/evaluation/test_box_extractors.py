@@ -150,10 +150,8 @@ def cam_by_loops(values):
         for place in np.ndindex(image.shape):
             free = np.argwhere(~mask)
             away[place] = np.sqrt(((free - place) ** 2).sum(1).min()) if len(free) else 1
-        if mask.all() or not mask.any():
-            grey = mask * 255
-        else:
-            grey = np.floor(away * (255 / away.max()) + 0.5)
+        even = mask.all() or not mask.any()
+        grey = mask * 255 if even else np.floor(away * (255 / away.max()) + 0.5)
         shape = grey > 10
         found = [bounds(part) for part in flooded(shape, EIGHT)]
         found += [[x0 - 1, y0 - 1, x1 + 1, y1 + 1] for x0, y0, x1, y1 in map(bounds, holes_of(shape))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_a_linear_logit_falls_by_what_each_deleted_pixel_adds() -> None:
         torch.testing.assert_close(
             result.details["curves"][row], torch.tensor(curve).double(), atol=1e-5, rtol=1e-5
         )
-        trapezoid = sum((one + other) / 2 for one, other in zip(curve, curve[1:], strict=False)) / 4
+        trapezoid = sum((one + other) / 2 for one, other in pairwise(curve)) / 4
         assert result.values[row].item() == pytest.approx(trapezoid, abs=1e-5)
 
 
@@ -135,7 +136,7 @@ def test_maps_of_anything_but_classes_are_refused() -> None:
 def test_a_single_logit_is_scored_as_what_it_predicts() -> None:
     network = linear(classes=1)
     found = seewhy.InputXGradient()(network, pictures(4))
-    assert set(label for row in found.labels for label in row) == {"positive", "negative"}
+    assert {label for row in found.labels for label in row} == {"positive", "negative"}
     curves = Deletion(rows=8)(network, pictures(4), found).details["curves"]
     assert (curves[:, 0] >= 0.5).all()
     torch.testing.assert_close(curves[:, 1], torch.full((4,), 0.5).double())

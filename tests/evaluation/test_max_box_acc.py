@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from metric_cases import explained, linear, maps_of_all_kinds, pictures, showing
-
 from pydantic import ValidationError
 
 from seewhy.errors import InputError

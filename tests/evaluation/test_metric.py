@@ -1,8 +1,9 @@
-"""What holds for every metric: order, batches and merging leave no trace; bad input is answered; statistics are right."""
+"""What holds for every metric: order, batches and merging leave no trace, bad input is answered."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def assert_same(one: Result, other: Result, tolerance: float) -> None:
 @settings(max_examples=12, deadline=None)
 def test_batches_order_and_merging_leave_no_trace(metric, order, cuts, swap) -> None:
     edges = [0, *sorted(set(cuts)), COUNT]
-    parts = [order[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [order[start:stop] for start, stop in pairwise(edges)]
     runs = [measured(metric, part) for part in parts]
     merged = runs.pop(0 if swap else -1)
     for each in runs:

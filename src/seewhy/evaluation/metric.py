@@ -210,11 +210,11 @@ class Measurement:
             (name, label) for name, labels in zip(names, explanation.labels, strict=True) for label in labels
         ]
         self._refuse(keys)
-        finite = torch.isfinite(explanation.grid()).flatten(2).all(2)
+        finite = torch.isfinite(batch.explanation.grid()).flatten(2).all(2)
         if not bool(finite.all()):
             # On copies: the metric sees zeros, and what it makes of them is thrown away.
-            maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in explanation.maps.items()}
-            batch = replace(batch, explanation=replace(explanation, maps=maps))
+            maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in batch.explanation.maps.items()}
+            batch = replace(batch, explanation=replace(batch.explanation, maps=maps))
         found = self.metric.measure(batch)
         data = torch.where(finite[..., None], found.data, math.nan)
         width = len(explanation.labels[0])
@@ -301,6 +301,9 @@ def _batch(
         raise InputError(f"{len(truth)} truths for {count} pictures; one `Truth` per picture is needed")
     if explanation.images is None and hasattr(images, "frames"):
         explanation = replace(explanation, images=images)
+    # A saved explanation is read onto the processor.
+    maps = {site: each.to(pixels.device) for site, each in explanation.maps.items()}
+    explanation = replace(explanation, maps=maps)
     return Batch(network, images, pixels, explanation, tuple(truth or ()))
 
 
