@@ -13,7 +13,8 @@ from seewhy.check import check_explainer
 from seewhy.check.contract import Contract
 from seewhy.check.toys import blobs
 
-pytestmark = pytest.mark.slow
+# Ablation-CAM replays a transformer's head once per channel, in every one of the checks.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 METHODS = [entry.name for entry in registry.explainers()]
 # What takes hundreds of forwards keeps the same promises with few.

@@ -159,3 +159,20 @@ print(type(method).__module__, method.power)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "activation_energy 1.5"
     assert any(line.startswith("activation-energy") for line in done.stdout.splitlines())
+
+
+METRICS = {entry.name: entry for entry in registry.metrics()}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_s_name_leads_to_its_class_and_a_listing_says_what_the_class_does(name):
+    found = registry.metric(name)
+    assert found.model_validate({}).name == name
+    assert getattr(seewhy, found.__name__) is found
+    assert (METRICS[name].title, METRICS[name].paper) == (found.title, found.paper)
+    assert bool(METRICS[name].needs) == found.needs_truth
+
+
+def test_a_metric_mistyped_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean insertion"):
+        registry.metric("insert")

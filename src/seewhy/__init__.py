@@ -15,8 +15,24 @@ if TYPE_CHECKING:
     from seewhy.cancellation import cancellable as cancellable
     from seewhy.check import check_explainer as check_explainer
     from seewhy.errors import SeewhyError as SeewhyError
+    from seewhy.evaluation.average_drop import AverageDrop as AverageDrop
+    from seewhy.evaluation.bbox_share import BboxShare as BboxShare
+    from seewhy.evaluation.energy_pointing_game import EnergyPointingGame as EnergyPointingGame
+    from seewhy.evaluation.entropy import Entropy as Entropy
+    from seewhy.evaluation.increase_in_confidence import IncreaseInConfidence as IncreaseInConfidence
+    from seewhy.evaluation.insertion_deletion import Deletion as Deletion
+    from seewhy.evaluation.insertion_deletion import Insertion as Insertion
+    from seewhy.evaluation.insertion_deletion import InsertionDeletion as InsertionDeletion
+    from seewhy.evaluation.localisation_error import LocalisationError as LocalisationError
+    from seewhy.evaluation.max_box_acc import MaxBoxAcc as MaxBoxAcc
+    from seewhy.evaluation.max_box_acc import MaxBoxAccV2 as MaxBoxAccV2
+    from seewhy.evaluation.metric import Metric as Metric
     from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
     from seewhy.evaluation.planted_truth import planted_truth as planted_truth
+    from seewhy.evaluation.pointing_game import PointingGame as PointingGame
+    from seewhy.evaluation.px_ap import PxAP as PxAP
+    from seewhy.evaluation.result import compare as compare
+    from seewhy.evaluation.sparseness import Sparseness as Sparseness
     from seewhy.explainers.ablation_cam import AblationCAM as AblationCAM
     from seewhy.explainers.base import Explainer as Explainer
     from seewhy.explainers.base import explain_all as explain_all
@@ -66,6 +82,19 @@ _PLACES = {
     "cancellation": ["cancellable"],
     "check": ["check_explainer"],
     "errors": ["SeewhyError"],
+    "evaluation.average_drop": ["AverageDrop"],
+    "evaluation.bbox_share": ["BboxShare"],
+    "evaluation.energy_pointing_game": ["EnergyPointingGame"],
+    "evaluation.entropy": ["Entropy"],
+    "evaluation.increase_in_confidence": ["IncreaseInConfidence"],
+    "evaluation.insertion_deletion": ["Deletion", "Insertion", "InsertionDeletion"],
+    "evaluation.localisation_error": ["LocalisationError"],
+    "evaluation.max_box_acc": ["MaxBoxAcc", "MaxBoxAccV2"],
+    "evaluation.metric": ["Metric"],
+    "evaluation.pointing_game": ["PointingGame"],
+    "evaluation.px_ap": ["PxAP"],
+    "evaluation.result": ["compare"],
+    "evaluation.sparseness": ["Sparseness"],
     "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],
     "explainers.base": ["Explainer", "explain_all", "make"],
     "explainers.cam": ["CAM"],

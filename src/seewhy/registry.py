@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from seewhy.errors import InputError
 
 if TYPE_CHECKING:
+    from seewhy.evaluation.metric import Metric
     from seewhy.explainers.base import Explainer
 
 ENTRY_POINTS = "seewhy.explainers"
@@ -96,6 +97,37 @@ _EXPLAINERS = (
           "Selvaraju et al., ICCV 2017", "a layer with feature maps, and ReLUs", "2 forwards + 2 backwards"),
 )  # fmt: skip
 
+_MAPS, _TWO = "nothing", "2 forwards"
+
+_METRICS = (
+    Entry("pointing-game", "seewhy.evaluation.pointing_game:PointingGame", "Pointing game",
+          "Zhang et al., IJCV 2018", "objects", _MAPS),
+    Entry("energy-pointing-game", "seewhy.evaluation.energy_pointing_game:EnergyPointingGame",
+          "Energy-based pointing game", "Wang et al., CVPR workshop 2020", "objects", _MAPS),
+    Entry("bbox-share", "seewhy.evaluation.bbox_share:BboxShare", "Bounding box share",
+          "Arras et al., Information Fusion 2022", "objects", _MAPS),
+    Entry("max-box-acc", "seewhy.evaluation.max_box_acc:MaxBoxAcc", "MaxBoxAcc", "Choe et al., CVPR 2020", "boxes",
+          _MAPS),
+    Entry("max-box-acc-v2", "seewhy.evaluation.max_box_acc:MaxBoxAccV2", "MaxBoxAccV2", "Choe et al., TPAMI 2022",
+          "boxes", _MAPS),
+    Entry("px-ap", "seewhy.evaluation.px_ap:PxAP", "PxAP", "Choe et al., CVPR 2020", "objects", _MAPS),
+    Entry("localisation-error", "seewhy.evaluation.localisation_error:LocalisationError", "Localisation error",
+          "Zhou et al., CVPR 2016", "boxes", _MAPS),
+    Entry("sparseness", "seewhy.evaluation.sparseness:Sparseness", "Sparseness", "Chalasani et al., ICML 2020", "",
+          _MAPS),
+    Entry("entropy", "seewhy.evaluation.entropy:Entropy", "Entropy", "Bhatt et al., IJCAI 2020", "", _MAPS),
+    Entry("insertion", "seewhy.evaluation.insertion_deletion:Insertion", "Insertion", "Petsiuk et al., BMVC 2018",
+          "", "29 forwards at 224 pixels"),
+    Entry("deletion", "seewhy.evaluation.insertion_deletion:Deletion", "Deletion", "Petsiuk et al., BMVC 2018", "",
+          "29 forwards at 224 pixels"),
+    Entry("insertion-deletion", "seewhy.evaluation.insertion_deletion:InsertionDeletion", "Insertion - deletion",
+          "Zhang et al., 2021", "", "58 forwards at 224 pixels"),
+    Entry("average-drop", "seewhy.evaluation.average_drop:AverageDrop", "Average drop",
+          "Chattopadhyay et al., WACV 2018", "", _TWO),
+    Entry("increase-in-confidence", "seewhy.evaluation.increase_in_confidence:IncreaseInConfidence",
+          "Increase in confidence", "Chattopadhyay et al., WACV 2018", "", _TWO),
+)  # fmt: skip
+
 
 def explainers() -> Iterator[Entry]:
     """All methods: built in, then those that installed packages bring."""
@@ -117,6 +149,25 @@ def explainer(name: str) -> type[Explainer]:
         close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
         raise InputError(f"no method is called {name!r}; did you mean {', '.join(close)}?")
     found: type[Explainer] = imported(known[name].path)
+    return found
+
+
+def metrics() -> Iterator[Entry]:
+    """All metrics; `needs` is what a picture's truth must hold, `cost` what a picture and target take."""
+    yield from _METRICS
+
+
+def metric(name: str) -> type[Metric]:
+    """The class of a metric.
+
+    Raises:
+        InputError: no metric has this name; the message lists the nearest.
+    """
+    known = {entry.name: entry for entry in metrics()}
+    if name not in known:
+        close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+        raise InputError(f"no metric is called {name!r}; did you mean {', '.join(close)}?")
+    found: type[Metric] = imported(known[name].path)
     return found
 
 

@@ -47,7 +47,12 @@ class Masking:
 
 
 def score_masked(
-    study: Study, key: int | str, count: int, masks: Masks, collect: Collect, how: Masking
+    study: Study,
+    key: int | str,
+    count: int,
+    masks: Masks,
+    collect: Collect,
+    how: Masking,
 ) -> Cost:
     """Score every picture under `count` masks, many pictures and masks per forward.
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from seewhy import truth
 from seewhy.errors import InputError
+from seewhy.render.runs import Runs, components, runs
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,6 @@ class Box(truth.Box):
 
     area: int
     mass: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """Maximal horizontal stretches of set pixels, in reading order: row, first column, one past the last."""
-
-    row: Int[np.ndarray, " N"]
-    start: Int[np.ndarray, " N"]
-    end: Int[np.ndarray, " N"]
 
 
 def boxes(
@@ -63,49 +55,14 @@ def boxes(
     if values.size == 0 or values.max() <= 0 or values.min() == values.max():
         return []
     # Positive as well: the product underflows to zero where the maximum is the smallest of numbers.
-    runs = _runs((values >= threshold * values.max()) & (values > 0))
-    found = _component_boxes(values, runs, _components(runs))
+    stretches = runs((values >= threshold * values.max()) & (values > 0))
+    found = _component_boxes(values, stretches, components(stretches))
     found.sort(key=lambda box: (-getattr(box, by), box.y0, box.x0))
     return found[:1] if largest_only else found
 
 
-def _runs(mask: Bool[np.ndarray, "H W"]) -> _Runs:
-    """The runs of a mask: where a row's padded difference rises and falls."""
-    edges = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
-    row, start = np.nonzero(edges == 1)
-    _, end = np.nonzero(edges == -1)
-    return _Runs(row, start, end)
-
-
-def _components(runs: _Runs) -> Int[np.ndarray, " N"]:
-    """One component number per run, 0 to the number of components - 1."""
-    upper, lower = _touching(runs)
-    label = np.arange(len(runs.row))
-    while (label[upper] != label[lower]).any():
-        smaller = np.minimum(label[upper], label[lower])
-        # Hooking the labels' own labels, not only the runs', joins whole trees: few rounds even for spirals.
-        np.minimum.at(label, label[upper], smaller)
-        np.minimum.at(label, label[lower], smaller)
-        while (label != label[label]).any():
-            label = label[label]
-    return np.unique(label, return_inverse=True)[1]
-
-
-def _touching(runs: _Runs) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"]]:
-    """Pairs of runs of consecutive rows that share a column or meet at a corner."""
-    stride = int(runs.end.max()) + 2
-    starts, ends = runs.row * stride + runs.start, runs.row * stride + runs.end
-    # The runs below that touch a run are consecutive: from the first not ended, to the last begun.
-    first = np.searchsorted(ends, starts + stride, side="left")
-    beyond = np.searchsorted(starts, ends + stride, side="right")
-    count = np.maximum(beyond - first, 0)
-    upper = np.repeat(np.arange(len(count)), count)
-    offset = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
-    return upper, first[upper] + offset
-
-
 def _component_boxes(
-    values: Float[np.ndarray, "H W"], runs: _Runs, component: Int[np.ndarray, " N"]
+    values: Float[np.ndarray, "H W"], runs: Runs, component: Int[np.ndarray, " N"]
 ) -> list[Box]:
     """Gather each component's runs into its box, pixel count and summed evidence."""
     order = np.argsort(component, kind="stable")

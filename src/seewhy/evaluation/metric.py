@@ -1,0 +1,317 @@
+"""One protocol for all metrics: frozen settings, an accumulating measurement, a frozen result."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from seewhy.errors import InputError
+from seewhy.evaluation.result import Result
+from seewhy.evaluation.table import Key, Table, weighted_mean
+from seewhy.explainers.draws import picture_keys
+from seewhy.explanation import Explanation, upsample
+from seewhy.network.network import Network
+from seewhy.truth import Truth
+
+Better = Literal["higher", "lower", "neither"]
+M = TypeVar("M", bound="Metric")
+
+NOT_FINITE = "the map holds NaN or infinity"
+_STATISTICS = {"name", "resamples", "confidence", "seed"}  # settings that change no row
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pictures, their maps and their truth, as a metric reads them.
+
+    Attributes:
+        network: the network that was explained.
+        images: its inputs, as an explainer takes them.
+        pixels: the first picture input (B, C, H, W).
+        explanation: maps of finite values.
+        truths: one per picture; empty for metrics that need none.
+    """
+
+    network: Network
+    images: Any
+    pixels: Float[Tensor, "B C H W"]
+    explanation: Explanation
+    truths: tuple[Truth, ...]
+
+    @cached_property
+    def evidence(self) -> Float[Tensor, "B T H W"]:
+        """Rectified, upsampled, not normalised."""
+        return self.explanation.evidence()
+
+    @cached_property
+    def magnitude(self) -> Float[Tensor, "B T H W"]:
+        """The signed values' magnitude, upsampled."""
+        return upsample(self.explanation.grid().abs(), self.explanation.size)
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """One per picture, from its pixels: what is drawn for a picture depends on nothing else."""
+        return picture_keys(self.pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a metric found in a batch.
+
+    Attributes:
+        data: (B, T, V); NaN throughout where the metric is undefined.
+        remarks: per picture and target, why it is undefined or what to know of it.
+    """
+
+    data: Float[Tensor, "B T V"]
+    remarks: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+
+class Metric(BaseModel, ABC):
+    """Base of all metrics: a frozen model of the settings.
+
+    A metric holds no numbers. `start` gives a measurement, which takes batches; calling the metric measures one
+    batch and is done. Subclasses give `name` a literal default, describe their fields, and implement `measure`;
+    those whose value is no mean of per-picture numbers implement `aggregate`, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
+    needs_truth: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    name: str
+    resamples: int = Field(
+        default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
+    )
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Of the interval.")
+    seed: int = Field(default=0, description="Of the bootstrap and of how ties are ordered.")
+
+    @classmethod
+    def from_preset(cls: type[M], preset: str, **changes: Any) -> M:
+        """The settings that reproduce a paper or a public code, with changes.
+
+        Raises:
+            InputError: there is no such preset, or a setting is wrong.
+        """
+        if preset not in cls.presets:
+            known = ", ".join(cls.presets) or "none"
+            raise InputError(f"{cls.__name__} has no preset {preset!r}; it has {known}")
+        try:
+            return cls.model_validate({**cls.presets[preset], **changes})
+        except ValidationError as error:
+            raise InputError(f"{cls.__name__}: {error.errors()[0]['msg']}") from None
+
+    @property
+    def preset(self) -> str:
+        """The presets that these settings are, else `default` or `custom`."""
+        own = self.model_dump(exclude=_STATISTICS)
+
+        def same(settings: Mapping[str, Any]) -> bool:
+            return type(self).model_validate(settings).model_dump(exclude=_STATISTICS) == own
+
+        found = [name for name, settings in self.presets.items() if same(settings)]
+        return " and ".join(found) or ("default" if same({}) else "custom")
+
+    @property
+    def protocol(self) -> str:
+        """The settings behind a number, for printing beside it."""
+        settings = self.model_dump(exclude=_STATISTICS)
+        return ", ".join([self.preset, *(f"{key}={value}" for key, value in settings.items())])
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> Measured:
+        """What is kept of each picture and target; a picture's row depends on nothing but that picture."""
+
+    def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
+        """The metric's number for each row."""
+        return data[:, 0]
+
+    def aggregate(self, table: Table, weights: Float[Tensor, "R N"]) -> Float[Tensor, " R"]:
+        """The metric's value under each row of weights."""
+        return weighted_mean(self.per_row(table.exact), weights)
+
+    def details(self, table: Table) -> dict[str, Tensor]:
+        """Further numbers: curves, classes, thresholds."""
+        return {}
+
+    def start(self) -> Measurement:
+        """An empty measurement with these settings."""
+        return Measurement(self)
+
+    def __call__(
+        self,
+        network: Network | nn.Module,
+        images: Any,
+        explanation: Explanation,
+        truth: Sequence[Truth] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> Result:
+        """Measure one batch; arguments as for `Measurement.update`.
+
+        Raises:
+            InputError: the arguments do not fit each other.
+        """
+        measurement = self.start()
+        measurement.update(network, images, explanation, truth, ids=ids)
+        return measurement.compute()
+
+
+class Measurement:
+    """What was measured so far: rows by picture and target, in any order, from any number of batches or runs."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self._keys: list[Key] = []
+        self._known: set[Key] = set()
+        self._data: list[Float[Tensor, "N V"]] = []
+        self._remarks: dict[Key, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def update(
+        self,
+        network: Network | nn.Module,
+        images: Any,
+        explanation: Explanation,
+        truth: Sequence[Truth] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Measure a batch; nothing is added where this fails.
+
+        Args:
+            network: the network that was explained.
+            images: its B inputs: a tensor, `Images`, or what else an explainer takes.
+            explanation: maps of these pictures (B, T, *grid) at one layer.
+            truth: what is known of each picture, in its own pixels.
+            ids: what the pictures are called; their paths, or a digest of their pixels, by default.
+
+        Raises:
+            InputError: the arguments do not fit each other, or a picture and target was measured already.
+        """
+        batch = _batch(network, images, explanation, truth, self.metric)
+        names = _names(batch, ids)
+        keys = [
+            (name, label) for name, labels in zip(names, explanation.labels, strict=True) for label in labels
+        ]
+        self._refuse(keys)
+        finite = torch.isfinite(batch.explanation.grid()).flatten(2).all(2)
+        if not bool(finite.all()):
+            # On copies: the metric sees zeros, and what it makes of them is thrown away.
+            maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in batch.explanation.maps.items()}
+            batch = replace(batch, explanation=replace(batch.explanation, maps=maps))
+        found = self.metric.measure(batch)
+        data = torch.where(finite[..., None], found.data, math.nan)
+        width = len(explanation.labels[0])
+        remarks = {keys[row * width + column]: text for (row, column), text in found.remarks.items()}
+        for row, column in (~finite).nonzero().tolist():
+            remarks[keys[row * width + column]] = NOT_FINITE
+        self._add(keys, data.flatten(0, 1).detach(), remarks)
+
+    def merge(self, other: Measurement) -> Measurement:
+        """Take over what another measurement holds, such as one of a parallel run.
+
+        Raises:
+            InputError: it has other settings, or both measured the same picture and target.
+        """
+        if other.metric != self.metric:
+            raise InputError(
+                f"cannot merge {other.metric.name} ({other.metric.protocol}) into {self.metric.name} "
+                f"({self.metric.protocol})"
+            )
+        self._refuse(other._keys)
+        for data in other._data:
+            self._fitting(data)
+        for data in other._data:
+            self._data.append(data.to(self._data[0].device) if self._data else data)
+        self._keys += other._keys
+        self._known |= other._known
+        self._remarks |= other._remarks
+        return self
+
+    def compute(self) -> Result:
+        """The value, its bootstrap interval, and the value of every picture and target.
+
+        Raises:
+            InputError: nothing was measured.
+        """
+        if not self._data:
+            raise InputError(f"{self.metric.name}: nothing was measured yet; call `update` first")
+        return Result(self.metric, Table.sorted(self._keys, torch.cat(self._data), self._remarks))
+
+    def _refuse(self, keys: Sequence[Key]) -> None:
+        """Refuse rows that are there already: a picture counted twice would be a silent error."""
+        seen = set(self._known)
+        for image, target in keys:
+            if (image, target) in seen:
+                raise InputError(
+                    f"picture {image!r} was measured already for {target!r}; different pictures need different ids"
+                )
+            seen.add((image, target))
+
+    def _fitting(self, data: Tensor) -> None:
+        if self._data and self._data[0].shape[1] != data.shape[1]:
+            raise InputError(
+                f"{self.metric.name}: rows of {data.shape[1]} numbers beside rows of {self._data[0].shape[1]}; "
+                "its pictures must all have one size"
+            )
+
+    def _add(self, keys: list[Key], data: Tensor, remarks: dict[Key, str]) -> None:
+        self._fitting(data)
+        self._data.append(data.to(self._data[0].device) if self._data else data)
+        self._keys += keys
+        self._known |= set(keys)
+        self._remarks |= remarks
+
+
+def _batch(
+    network: Network | nn.Module,
+    images: Any,
+    explanation: Explanation,
+    truth: Sequence[Truth] | None,
+    metric: Metric,
+) -> Batch:
+    network = Network.of(network)
+    with network.prepared(images) as arguments:
+        pixels = arguments[arguments.pictures[0]]
+        size = arguments.size
+    count = len(explanation)
+    if len(pixels) != count:
+        raise InputError(f"{len(pixels)} pictures, but maps of {count}; select the same rows of both")
+    if size != tuple(explanation.size):
+        raise InputError(f"pictures of {size}, but maps for inputs of {tuple(explanation.size)}")
+    if metric.needs_truth and truth is None:
+        raise InputError(f"{metric.name} compares maps with what is known of the pictures; pass truth=")
+    if truth is not None and len(truth) != count:
+        raise InputError(f"{len(truth)} truths for {count} pictures; one `Truth` per picture is needed")
+    if explanation.images is None and hasattr(images, "frames"):
+        explanation = replace(explanation, images=images)
+    # A saved explanation is read onto the processor.
+    maps = {site: each.to(pixels.device) for site, each in explanation.maps.items()}
+    explanation = replace(explanation, maps=maps)
+    return Batch(network, images, pixels, explanation, tuple(truth or ()))
+
+
+def _names(batch: Batch, ids: Sequence[str] | None) -> list[str]:
+    """What the pictures are called."""
+    if ids is None:
+        source = batch.images if hasattr(batch.images, "paths") else batch.explanation.images
+        ids = source.paths if source is not None else [key.hex() for key in batch.keys]
+    if len(ids) != len(batch.pixels):
+        raise InputError(f"{len(ids)} ids for {len(batch.pixels)} pictures")
+    return list(ids)

@@ -1,0 +1,122 @@
+"""Scores of pictures that are changed where a map says so, for the class that the map explains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from seewhy.errors import InputError
+from seewhy.evaluation.metric import Batch
+from seewhy.explainers.baseline import baseline
+from seewhy.explainers.masking import Masking, score_masked
+from seewhy.explainers.study import Study
+from seewhy.network.network import Network, main_output
+from seewhy.network.precision import Precision
+from seewhy.targets import BoundTarget, Logit, Predicted, Target
+
+Substrate = Literal["zero", "blur", "blur-11", "blur-51"]
+SUBSTRATES = (
+    "`zero` in the network's input (the mean colour); `blur-11`, RISE's 11 x 11 of sigma 5, zeros outside; `blur-51`, "
+    "Group-CAM's 51 x 51 of sigma 50, reflected; `blur`, sigma 10 on 224 pixels, the border repeated"
+)
+Score = Literal["probability", "logit"]
+PRECISION = (
+    "Number format of the forwards. `auto`: bfloat16 where it is faster; numbers then differ by up to 5e-3."
+)
+Keep = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Int[Tensor, " M"]], Tensor]
+"""From picture, target and step numbers to masks (M, H, W): 1 keeps a pixel, 0 puts the substrate there."""
+
+
+def scores(
+    batch: Batch, steps: int, keep: Keep, substrate: Substrate, score: Score, precision: Precision
+) -> Float[Tensor, "B T S"]:
+    """The score of each map's class under S masks of its own.
+
+    Raises:
+        InputError: the maps explain no classes, or the pictures are too small for the blur.
+    """
+    count, targets = len(batch.pixels), len(batch.explanation.labels[0])
+    found = torch.zeros(count, targets * steps, device=batch.pixels.device)
+
+    def masks(rows: Tensor, numbers: Tensor) -> Tensor:
+        return keep(rows, numbers // steps, numbers % steps)
+
+    def collect(rows: Tensor, numbers: Tensor, scored: Tensor, shown: Tensor) -> None:
+        own = scored.gather(1, (numbers // steps)[:, None])[:, 0]
+        found[rows, numbers] = own.to(found)
+
+    with batch.network.prepared(batch.images) as arguments:
+        study = Study(batch.network, arguments, _Explained(batch.explanation.labels), "")
+        key = arguments.pictures[0]
+        background = substituted(batch.network, arguments[key], substrate)
+        how = Masking(background, "probability" if score == "probability" else "target", precision)
+        score_masked(study, key, targets * steps, masks, collect, how)
+    return found.view(count, targets, steps)
+
+
+def substituted(
+    network: Network, pictures: Float[Tensor, "B C H W"], substrate: Substrate
+) -> Float[Tensor, "B C H W"]:
+    """What stands where a picture is taken away.
+
+    Raises:
+        InputError: the pictures are too small to be reflected that far.
+    """
+    if substrate == "blur-11":
+        return _convolved(torch.nn.functional.pad(pictures, (5, 5, 5, 5)), rise_kernel().to(pictures))
+    if substrate == "blur-51":
+        if min(pictures.shape[-2:]) <= 25:
+            raise InputError(
+                f"the 51 x 51 blur reflects 25 pixels; pictures of {tuple(pictures.shape[-2:])} are too small for it"
+            )
+        away = torch.arange(-25, 26, dtype=torch.float64)
+        kernel = torch.exp(-(away**2) / (2 * 50**2))
+        padded = torch.nn.functional.pad(pictures, (25, 25, 25, 25), mode="reflect")
+        return _convolved(padded, (kernel / kernel.sum()).to(pictures))
+    return baseline(network, pictures, substrate)
+
+
+def rise_kernel() -> Float[Tensor, "11"]:
+    """One side of RISE's kernel: a Gaussian filter's answer to a point in 11 pixels, reflected at their ends."""
+    reach, sigma, side = 20, 5.0, 11
+    away = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = torch.exp(-(away**2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+    places = (torch.arange(side)[:, None] + torch.arange(-reach, reach + 1)) % (2 * side)
+    reflected = torch.where(places < side, places, 2 * side - 1 - places)
+    return (weights * (reflected == side // 2)).sum(1)
+
+
+def _convolved(padded: Float[Tensor, "B C H W"], kernel: Float[Tensor, " K"]) -> Float[Tensor, "B C h w"]:
+    for view in ((-1, 1), (1, -1)):
+        weight = kernel.view(view).expand(padded.shape[1], 1, -1, -1)
+        padded = torch.nn.functional.conv2d(padded, weight, groups=padded.shape[1])
+    return padded
+
+
+@dataclass(frozen=True)
+class _Explained(Target):
+    """The classes that maps explain, found again by their names."""
+
+    labels: tuple[tuple[str, ...], ...] = ()
+
+    def bind(self, outputs: Any, network: Network) -> BoundTarget:
+        output = main_output(outputs)
+        if output.ndim == 2:
+            predicted = Predicted().bind(outputs, network)
+            if predicted.labels == self.labels:
+                return predicted
+            numbers = {network.class_name(index): index for index in range(output.shape[1])}
+            if output.shape[1] > 1 and all(label in numbers for row in self.labels for label in row):
+                return Logit([[numbers[label] for label in row] for row in self.labels]).bind(
+                    outputs, network
+                )
+        raise InputError(
+            f"the maps explain {', '.join(sorted({label for row in self.labels for label in row}))}, which are no "
+            f"classes of {network.name}; insertion, deletion and drops are measured for classes"
+        )

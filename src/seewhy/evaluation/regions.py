@@ -1,0 +1,138 @@
+"""Where a picture's truth says that the evidence should lie, in the frame in which maps are read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from seewhy.errors import InputError, TargetError
+from seewhy.evaluation.metric import Batch, Metric
+from seewhy.network.network import Network
+from seewhy.truth import Mask, Object, Truth
+
+Region = Literal["mask", "box", "mask-or-box"]
+Match = Literal["explained", "main"]
+
+
+class RegionMetric(Metric):
+    """Base of the metrics that compare a map with the pixels of objects."""
+
+    match: Match = Field(
+        default="explained",
+        description="Which objects count: those of the class that a map explains, or those of the picture's label.",
+    )
+    region: Region = Field(
+        default="mask-or-box", description="Their masks, their filled boxes, or masks where there are any."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Framed:
+    """Pictures of one size, their maps and their ground truth, in the pictures' own pixels.
+
+    Attributes:
+        rows: which of the batch (n).
+        maps: evidence (n, T, H, W).
+        inside: the ground truth (n, T, H, W); empty where there is none.
+        missing: by place in the batch (row, column), why there is none.
+    """
+
+    rows: list[int]
+    maps: Float[Tensor, "n T H W"]
+    inside: Bool[Tensor, "n T H W"]
+    missing: dict[tuple[int, int], str]
+
+
+def framed(batch: Batch) -> Iterator[tuple[list[int], Float[Tensor, "n T H W"]]]:
+    """Evidence in the pictures' own pixels: where they came as tensors, those are the network's input.
+
+    Raises:
+        InputError: a truth is of another size.
+    """
+    explanation = batch.explanation
+    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, truth in enumerate(batch.truths):
+        size = explanation.size if explanation.images is None else explanation.images.frames[row].original
+        if tuple(truth.size) != tuple(size):
+            raise InputError(
+                f"picture {row} is read as {tuple(size)} pixels, but its truth is {tuple(truth.size)}; pass the "
+                "`Images` that `Network.read` gave, or bring the truth to the network's input"
+            )
+        sizes[size].append(row)
+    for rows in sizes.values():
+        if explanation.images is None:
+            yield rows, batch.evidence[rows]
+        else:
+            yield rows, torch.stack([explanation.original(row)[0] for row in rows]).to(batch.pixels.device)
+
+
+def located(batch: Batch, match: Match, region: Region) -> Iterator[Framed]:
+    """Maps and ground truth, a size of pictures at a time."""
+    for rows, maps in framed(batch):
+        masks = np.zeros((len(rows), *maps.shape[1:]), bool)
+        missing: dict[tuple[int, int], str] = {}
+        for place, row in enumerate(rows):
+            truth = batch.truths[row]
+            for column, label in enumerate(batch.explanation.labels[row]):
+                found = objects(truth, label, batch.network, match)
+                masks[place, column] = union(found, truth.size, region)
+                if not found:
+                    missing[row, column] = f"the picture shows no {label!r}"
+                elif not masks[place, column].any():
+                    missing[row, column] = f"nothing of {label!r} is visible"
+        yield Framed(rows, maps, torch.from_numpy(masks).to(maps.device), missing)
+
+
+def objects(truth: Truth, label: str, network: Network, match: Match) -> list[Object]:
+    """The objects that a map of this class should point at."""
+    if match == "main":
+        return [each for each in truth.objects if each.label == truth.label and not ignored(each)]
+    return [each for each in truth.objects if same_class(each.label, label, network) and not ignored(each)]
+
+
+def ignored(thing: Object) -> bool:
+    """Whether an annotation marks a region that counts neither for nor against (`attributes["ignore"]`)."""
+    return flagged(thing, "ignore")
+
+
+def flagged(thing: Object, name: str) -> bool:
+    """Whether an attribute is set: to anything but nothing, 0, no or false."""
+    return thing.attributes.get(name, "").lower() not in ("", "0", "no", "false")
+
+
+def same_class(label: str, name: str, network: Network) -> bool:
+    """Whether a label of the truth is what the network calls by a name."""
+    if label == name:
+        return True
+    if network.classes is None:
+        return False
+    try:
+        return network.class_name(network.class_index(label)) == name
+    except TargetError:
+        return False
+
+
+def union(found: Sequence[Object], size: tuple[int, int], region: Region) -> Mask:
+    """The pixels (H, W) of objects.
+
+    Raises:
+        InputError: an object has no mask, and boxes are not asked for.
+    """
+    pixels = np.zeros(size, bool)
+    for each in found:
+        if region == "mask" and each.mask is None:
+            raise InputError(f"{each.label!r} has no mask; use region='box' or 'mask-or-box'")
+        if region == "box" or each.mask is None:
+            box = each.box
+            pixels[max(box.y0, 0) : max(box.y1, 0), max(box.x0, 0) : max(box.x1, 0)] = True
+        else:
+            pixels |= each.mask
+    return pixels
