@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.errors import InputError
 from seewhy.evaluation.metric import Batch
-from seewhy.explainers.baseline import baseline
+from seewhy.explainers.baseline import baseline, blurred
 from seewhy.explainers.masking import Masking, score_masked
 from seewhy.explainers.study import Study
 from seewhy.network.network import Network, main_output
@@ -74,10 +74,7 @@ def substituted(
             raise InputError(
                 f"the 51 x 51 blur reflects 25 pixels; pictures of {tuple(pictures.shape[-2:])} are too small for it"
             )
-        away = torch.arange(-25, 26, dtype=torch.float64)
-        kernel = torch.exp(-(away**2) / (2 * 50**2))
-        padded = torch.nn.functional.pad(pictures, (25, 25, 25, 25), mode="reflect")
-        return _convolved(padded, (kernel / kernel.sum()).to(pictures))
+        return blurred(pictures, sigma=50, reach=25, border="reflect")
     return baseline(network, pictures, substrate)
 
 
