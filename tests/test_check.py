@@ -25,6 +25,9 @@ SMALL = {
     "rise": {"masks": 24},
     "occlusion": {"window": 8, "stride": 8},
     "integrated-gradients": {"steps": 4},
+    "integrated-grad-cam": {"steps": 4},
+    "rsi-grad-cam": {"steps": 4},
+    "layer-integrated-gradients": {"steps": 4},
     "smooth-grad": {"samples": 3},
 }
 

@@ -21,6 +21,9 @@ SMALL = {
     "rise": {"masks": 8},
     "occlusion": {"window": 64, "stride": 64},
     "integrated-gradients": {"steps": 2},
+    "integrated-grad-cam": {"steps": 2},
+    "rsi-grad-cam": {"steps": 2},
+    "layer-integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
     "score-cam": {"channels": 4},
 }
