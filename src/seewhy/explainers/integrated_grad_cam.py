@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.explainers.base import Computed, Workload
 from seewhy.explainers.integrated_gradients import Quadrature, quadrature
-from seewhy.explainers.layer_path import LayerPath, Walked, Ways, joint_gap, walk
+from seewhy.explainers.layer_path import LayerPath, Walked, Ways, gaps_of, walk
 from seewhy.explainers.stieltjes import Stieltjes, Stretch
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
@@ -58,8 +58,8 @@ class IntegratedGradCAM(LayerPath):
         description="The mean over the way, or the sum over its steps; the same but for a factor.",
     )
 
-    def points(self, steps: int) -> Float[Tensor, " S"]:
-        return quadrature(self.rule, steps)[0]
+    def points(self, steps: int) -> int:
+        return steps + (self.rule == "trapezoid")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         ways, visits = self.ways(work), list(self.visits())
@@ -90,11 +90,9 @@ class IntegratedGradCAM(LayerPath):
 
         states = dict.fromkeys(choice.calls, _Sum(None, Stieltjes()))
         sums, scores, cost = walk(study, choice, ways, points, states, take)
-        gap = joint_gap(
-            choice, self.layer is None, {s: each.checked.sums for s, each in sums.items()}, scores
-        )
+        gaps = gaps_of(choice, self.layer is None, {s: each.checked.sums for s, each in sums.items()}, scores)
         maps = {site: each.map.float() for site, each in sums.items() if each.map is not None}
-        return Walked(maps, gap, cost + spent)
+        return Walked(maps, gaps, cost + spent)
 
     def step(self, stretch: Stretch, start: Float[Tensor, "W 1 K h w"] | None) -> Float[Tensor, "W s T h w"]:
         """What is summed over the way, at each of s points of it.

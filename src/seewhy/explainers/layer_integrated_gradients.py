@@ -35,8 +35,8 @@ class LayerIntegratedGradients(LayerPath):
     name: Literal["layer-integrated-gradients"] = "layer-integrated-gradients"
     rule: Quadrature = Field(default="midpoint", description="Where the steps lie and what they weigh.")
 
-    def points(self, steps: int) -> Float[Tensor, " S"]:
-        return quadrature(self.rule, steps)[0]
+    def points(self, steps: int) -> int:
+        return steps + (self.rule == "trapezoid")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
@@ -65,7 +65,7 @@ class LayerIntegratedGradients(LayerPath):
         self, study: Study, choice: Choice, heads: Mapping[Site, Head], ways: Ways, steps: int
     ) -> Walked:
         empty = study.read(*ways.at(study.scores.new_zeros(1)), choice, gradient=False)
-        cost, maps, gaps, asides = empty.cost, {}, [], []
+        cost, maps, gaps, aside = empty.cost, {}, {}, {}
         for site, head in heads.items():
             begin, end = empty.features[site].activation, head.maps[ways.rows]
             total, spent = self._integral(study, head, ways, begin, end, steps)
@@ -75,11 +75,11 @@ class LayerIntegratedGradients(LayerPath):
                 )
             after = study.scores[ways.rows]
             magnitude, largest = total.abs().flatten(2).sum(2), before.abs().maximum(after.abs())
-            gaps.append(gap_of(total.flatten(2).sum(2), magnitude, after - before, largest))
-            asides.append(gap_of(before, magnitude, empty.scores, largest))
+            gaps[site] = gap_of(total.flatten(2).sum(2), magnitude, after - before, largest)
+            aside[site] = gap_of(before, magnitude, empty.scores, largest)
             maps[site] = total.sum(2).float()
             cost += spent
-        return Walked(maps, torch.stack(gaps).amax(0), cost, torch.stack(asides).amax(0))
+        return Walked(maps, gaps, cost, aside)
 
     def _integral(
         self, study: Study, head: Head, ways: Ways, begin: Tensor, end: Tensor, steps: int

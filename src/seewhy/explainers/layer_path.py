@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 import torch
@@ -85,16 +85,16 @@ class Walked:
 
     Attributes:
         maps: per site (W, T, h, w), float32.
-        gap: by how much the sum along a way misses the change of the score, in shares of the sum of its
+        gaps: per site by how much the sum along a way misses the change of the score, in shares of the sum of its
             magnitudes (W, T); infinite where one point says nothing about it.
-        aside: the change of the score that does not go through the layer, in the same shares.
         cost: what it took.
+        aside: per site the change of the score that does not go through the layer, in the same shares; where known.
     """
 
     maps: Mapping[Site, Float[Tensor, "W T h w"]]
-    gap: Float[Tensor, "W T"]
+    gaps: Mapping[Site, Float[Tensor, "W T"]]
     cost: Cost
-    aside: Float[Tensor, "W T"] | None = None
+    aside: Mapping[Site, Float[Tensor, "W T"]] = field(default_factory=dict)
 
 
 class LayerPath(Explainer):
@@ -118,8 +118,8 @@ class LayerPath(Explainer):
     baseline: Beginning = Field(default="zero", description=f"Where the way begins: {BEGINNINGS}.")
 
     @abstractmethod
-    def points(self, steps: int) -> Float[Tensor, " S"]:
-        """Where on the way so many steps look, from 0 to 1."""
+    def points(self, steps: int) -> int:
+        """At how many points of the way so many steps look."""
 
     def ways(self, work: Workload) -> int:
         """How many ways there are at most."""
@@ -128,10 +128,10 @@ class LayerPath(Explainer):
     def visits(self) -> Iterator[int]:
         """Points of one way in each round, if no round is fine enough."""
         steps = self.steps
-        yield len(self.points(steps))
+        yield self.points(steps)
         while self.tolerance is not None and steps < MOST_STEPS:
             steps = min(2 * steps, MOST_STEPS)
-            yield len(self.points(steps))
+            yield self.points(steps)
 
     def follow(
         self, study: Study, choice: Choice, walk: Callable[[Ways, int], Walked], cost: Cost
@@ -145,11 +145,12 @@ class LayerPath(Explainer):
             cost: what was spent before.
         """
         ways = Ways.to(study, self.baseline)
-        count, targets = len(ways.rows), study.scores.shape[1]
-        gap = study.scores.new_full((count, targets), math.inf)
-        aside = torch.zeros_like(gap)
+        count = len(ways.rows)
+        unknown = study.scores.new_full((count, study.scores.shape[1]), math.inf)
+        gaps = {site: unknown.clone() for site in choice.calls}
+        aside = {site: torch.zeros_like(unknown) for site in choice.calls}
         maps: dict[Site, Tensor] = {}
-        left = torch.arange(count, device=gap.device)
+        left = torch.arange(count, device=unknown.device)
         steps = self.steps
         while len(left):
             part = left
@@ -158,23 +159,24 @@ class LayerPath(Explainer):
                 return walk(ways.select(part[start:stop]), steps)
 
             parts = in_chunks(run, len(left), max(1, _BATCH // steps))
-            # A target whose steps suffice keeps its map, so that it does not depend on which others are asked about.
-            coarse = self._coarse(gap[left])
             for site in choice.calls:
+                # Where the steps sufficed the map stays, so that it does not depend on what else is asked about.
+                coarse = self._coarse(gaps[site][left])
                 found = torch.cat([each.maps[site] for each in parts])
                 maps.setdefault(site, found.new_zeros((count, *found.shape[1:])))
                 maps[site][left] = torch.where(coarse[:, :, None, None], found, maps[site][left])
-            gap[left] = torch.where(coarse, torch.cat([each.gap for each in parts]), gap[left])
-            if parts[0].aside is not None:
-                aside[left] = torch.cat([each.aside for each in parts if each.aside is not None])
+                gap = torch.cat([each.gaps[site] for each in parts])
+                gaps[site][left] = torch.where(coarse, gap, gaps[site][left])
+                if site in parts[0].aside:
+                    aside[site][left] = torch.cat([each.aside[site] for each in parts])
             cost = sum((each.cost for each in parts), cost)
             if self.tolerance is None or steps == MOST_STEPS:
                 break
-            left = left[self._coarse(gap[left]).any(1)]
+            left = left[torch.stack([self._coarse(each[left]).any(1) for each in gaps.values()]).any(0)]
             steps = min(2 * steps, MOST_STEPS)
         batch = study.arguments.batch
         means = {site: each.view(batch, -1, *each.shape[1:]).mean(1) for site, each in maps.items()}
-        notes = _notes(means, ways, gap, aside)
+        notes = _notes(means, ways, list(gaps.values()), list(aside.values()))
         return Computed(means, notes, choice.reason, cost)
 
     def _coarse(self, gap: Tensor) -> Tensor:
@@ -250,10 +252,10 @@ def gap_of(
     return share.clamp_max(1e6).float()
 
 
-def joint_gap(
+def gaps_of(
     choice: Choice, together: bool, sums: Mapping[Site, tuple[Tensor, Tensor]], scores: Float[Tensor, "W S T"]
-) -> Float[Tensor, "W T"]:
-    """The largest gap of any layer, over the points that were visited.
+) -> dict[Site, Float[Tensor, "W T"]]:
+    """By how much the sums over the points that were visited miss the change of the score between them.
 
     Args:
         choice: the layers.
@@ -262,31 +264,36 @@ def joint_gap(
         sums: per site the sum and the sum of magnitudes (W, T).
         scores: at the points.
     """
-    change = scores[:, -1] - scores[:, 0]
-    if scores.shape[1] < 2:
-        return torch.full_like(change, math.inf)
-    groups: dict[str, list[Site]] = {}
+    change, largest = scores[:, -1] - scores[:, 0], scores.abs().amax(1)
+    found = {}
     for site in choice.calls:
-        groups.setdefault("" if together else site.layer, []).append(site)
-    largest = scores.abs().amax(1)
-    gaps = [
-        gap_of(sum(sums[s][0] for s in group), sum(sums[s][1] for s in group), change, largest)  # type: ignore[arg-type]
-        for group in groups.values()
-    ]
-    return torch.stack(gaps).amax(0)
+        if scores.shape[1] < 2:
+            found[site] = torch.full_like(change, math.inf)
+            continue
+        group = [sums[each] for each in choice.calls if together or each.layer == site.layer]
+        total, magnitude = (torch.stack(each).sum(0) for each in zip(*group, strict=True))
+        found[site] = gap_of(total, magnitude, change, largest)
+    return found
 
 
 def _notes(
-    maps: Mapping[Site, Tensor], ways: Ways, gap: Float[Tensor, "W T"], aside: Float[Tensor, "W T"]
+    maps: Mapping[Site, Tensor],
+    ways: Ways,
+    gaps: Sequence[Float[Tensor, "W T"]],
+    aside: Sequence[Float[Tensor, "W T"]],
 ) -> tuple[tuple[str, ...], ...]:
     """Per picture what to know before trusting its maps."""
     batch = ways.arguments.batch
-    gaps, asides = (
-        torch.where(each.isfinite(), each, 0).view(batch, -1).amax(1).tolist() for each in (gap, aside)
+    largest, beside = (
+        torch.stack([torch.where(each.isfinite(), each, 0) for each in shares], 2)
+        .view(batch, -1)
+        .amax(1)
+        .tolist()
+        for shares in (gaps, aside)
     )
     nowhere = torch.tensor(ways.nowhere).view(batch, -1).any(1).tolist()
     found = []
-    for row, (missed, beside, still) in enumerate(zip(gaps, asides, nowhere, strict=True)):
+    for row, (missed, past, still) in enumerate(zip(largest, beside, nowhere, strict=True)):
         own = list(remarks(list(maps.values()), row))
         if still:
             own.append("the picture is its own baseline: there is no way to go")
@@ -295,9 +302,9 @@ def _notes(
                 f"the sum along the way misses the change of the score by {_percent(missed)} of its magnitudes: more "
                 "steps would help, or some of the change does not go through this layer"
             )
-        if beside > _GAP:
+        if past > _GAP:
             own.append(
-                f"some of the change of the score does not go through this layer: {_percent(beside)} of the magnitudes"
+                f"some of the change of the score does not go through this layer: {_percent(past)} of the magnitudes"
             )
         found.append(tuple(own))
     return tuple(found)

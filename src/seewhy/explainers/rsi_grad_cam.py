@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.explainers.base import Computed, Workload
-from seewhy.explainers.integrated_gradients import quadrature
-from seewhy.explainers.layer_path import LayerPath, Walked, Ways, joint_gap, walk
+from seewhy.explainers.layer_path import LayerPath, Walked, Ways, gaps_of, walk
 from seewhy.explainers.masking import Score
 from seewhy.explainers.stieltjes import Stieltjes, Stretch
 from seewhy.explainers.study import Study
@@ -68,8 +67,8 @@ class RSIGradCAM(LayerPath):
         default="sum", description="How channels join; the mean is the sum but for a factor."
     )
 
-    def points(self, steps: int) -> Float[Tensor, " S"]:
-        return quadrature("trapezoid", steps)[0]
+    def points(self, steps: int) -> int:
+        return steps + 1
 
     def plan(self, work: Workload, network: Network) -> Cost:
         visited = self.ways(work) * sum(self.visits())
@@ -79,7 +78,8 @@ class RSIGradCAM(LayerPath):
         choice = study.layers(self.layer)
 
         def walked(ways: Ways, steps: int) -> Walked:
-            return self.walked(study, choice, ways, self.points(steps).to(study.scores.device))
+            points = torch.linspace(0, 1, self.points(steps), device=study.scores.device)
+            return self.walked(study, choice, ways, points)
 
         return self.follow(study, choice, walked, study.clean)
 
@@ -93,10 +93,8 @@ class RSIGradCAM(LayerPath):
         states = dict.fromkeys(choice.calls, _Sums(Stieltjes(rectified=self.rectify), Stieltjes()))
         probability = self.score == "probability"
         sums, scores, cost = walk(study, choice, ways, points, states, take, probability)
-        gap = joint_gap(
-            choice, self.layer is None, {s: each.checked.sums for s, each in sums.items()}, scores
-        )
-        return Walked({site: self.joined(each.used) for site, each in sums.items()}, gap, cost)
+        gaps = gaps_of(choice, self.layer is None, {s: each.checked.sums for s, each in sums.items()}, scores)
+        return Walked({site: self.joined(each.used) for site, each in sums.items()}, gaps, cost)
 
     def joined(self, integral: Stieltjes) -> Float[Tensor, "W T h w"]:
         """The map of an integral, whose last point is the picture."""
