@@ -26,7 +26,7 @@ from seewhy.network.precision import in_chunks
 State = TypeVar("State")
 
 MOST_STEPS = 4096
-_BATCH = 32  # pictures whose head has a graph at once
+_BATCH = 16  # pictures whose head has a graph at once
 _GAP = 0.05
 _ROUNDING = 1e-5  # of the score, which is no gap
 
