@@ -11,7 +11,10 @@ from seewhy import registry
 from seewhy.zoo.demo import FAULT, MARK
 
 SEED = 6  # of no training and of no card
-MANY_FORWARDS = ("score-cam", "rise:masks=1000", "occlusion", "integrated-gradients", "smooth-grad")
+MANY_FORWARDS = (
+    *("score-cam", "integrated-grad-cam", "rsi-grad-cam", "layer-integrated-gradients"),
+    *("rise:masks=1000", "occlusion", "integrated-gradients", "smooth-grad"),
+)
 TEXT = """# Planted truth: do maps lie where the evidence is?
 
 On [scenes](scenes.md) it is known to the pixel where the evidence for a class is. `seewhy.planted_truth` explains each
