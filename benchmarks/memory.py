@@ -29,6 +29,9 @@ SMALL: dict[str, dict[str, int]] = {
     "rise": {"masks": 4},
     "occlusion": {"window": 16, "stride": 16},
     "integrated-gradients": {"steps": 2},
+    "integrated-grad-cam": {"steps": 2},
+    "rsi-grad-cam": {"steps": 2},
+    "layer-integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
 }
 

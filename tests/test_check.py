@@ -26,6 +26,9 @@ SMALL = {
     "group-cam": {"groups": 4},
     "occlusion": {"window": 8, "stride": 8},
     "integrated-gradients": {"steps": 4},
+    "integrated-grad-cam": {"steps": 4},
+    "rsi-grad-cam": {"steps": 4},
+    "layer-integrated-gradients": {"steps": 4},
     "smooth-grad": {"samples": 3},
 }
 

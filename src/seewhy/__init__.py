@@ -49,10 +49,15 @@ if TYPE_CHECKING:
     from seewhy.explainers.guided_grad_cam import GuidedGradCAM as GuidedGradCAM
     from seewhy.explainers.hires_cam import HiResCAM as HiResCAM
     from seewhy.explainers.input_x_gradient import InputXGradient as InputXGradient
+    from seewhy.explainers.integrated_grad_cam import IntegratedGradCAM as IntegratedGradCAM
     from seewhy.explainers.integrated_gradients import IntegratedGradients as IntegratedGradients
     from seewhy.explainers.layer_cam import LayerCAM as LayerCAM
+    from seewhy.explainers.layer_integrated_gradients import (
+        LayerIntegratedGradients as LayerIntegratedGradients,
+    )
     from seewhy.explainers.occlusion import Occlusion as Occlusion
     from seewhy.explainers.rise import RISE as RISE
+    from seewhy.explainers.rsi_grad_cam import RSIGradCAM as RSIGradCAM
     from seewhy.explainers.score_cam import ScoreCAM as ScoreCAM
     from seewhy.explainers.smooth_grad import SmoothGrad as SmoothGrad
     from seewhy.explainers.x_grad_cam import XGradCAM as XGradCAM
@@ -112,9 +117,12 @@ _PLACES = {
     "explainers.guided_backprop": ["GuidedBackprop"],
     "explainers.guided_grad_cam": ["GuidedGradCAM"],
     "explainers.input_x_gradient": ["InputXGradient"],
+    "explainers.integrated_grad_cam": ["IntegratedGradCAM"],
     "explainers.integrated_gradients": ["IntegratedGradients"],
+    "explainers.layer_integrated_gradients": ["LayerIntegratedGradients"],
     "explainers.occlusion": ["Occlusion"],
     "explainers.rise": ["RISE"],
+    "explainers.rsi_grad_cam": ["RSIGradCAM"],
     "explainers.score_cam": ["ScoreCAM"],
     "explainers.smooth_grad": ["SmoothGrad"],
     "explanation": ["Cost", "Explanation"],

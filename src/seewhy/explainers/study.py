@@ -52,6 +52,21 @@ class Saliency:
     cost: Cost
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What some layers hold for M other pictures, and what the target makes of them.
+
+    Attributes:
+        features: per site the activations (M, K, h, w), and the gradients (M, T, K, h, w) where asked for.
+        scores: (M, T).
+        cost: what it took.
+    """
+
+    features: Mapping[Site, Feature]
+    scores: Float[Tensor, "M T"]
+    cost: Cost
+
+
 @dataclass
 class _Request:
     leaves: dict[str, int] = field(default_factory=dict)
@@ -178,6 +193,41 @@ class Study:
         self.cost += cost
         at_sites = dict(zip(self.pixels, (each.float().transpose(0, 1) for each in found), strict=True))
         return Saliency(at_sites, cost)
+
+    def read(
+        self,
+        arguments: Arguments,
+        rows: Int[Tensor, " M"],
+        choice: Choice,
+        gradient: bool = True,
+        probability: bool = False,
+    ) -> Reading:
+        """Activations, and gradients, at some layers for M other pictures, for the same question.
+
+        There is no graph before the layers, as for the pictures themselves.
+
+        Args:
+            arguments: the call with these pictures.
+            rows: which picture under study each is made from.
+            choice: the layers.
+            gradient: whether gradients are wanted.
+            probability: ask for the probability of the classes instead, where classes are asked about.
+        """
+        other = self.of(arguments, rows.cpu())
+        if probability:
+            other.__dict__["question"] = other.question.as_probability()
+        other.request(choice, gradient)
+        features = {site: other.feature(site, gradient) for site in choice.calls}
+        reading = Reading(features, other.scores, other.cost)
+        self.cost += other.cost
+        return reading
+
+    def offer(self, outputs: Any) -> bool:
+        """Take the outputs of a pass over the pictures themselves, unless methods share one that gives them."""
+        taken = not self._requests and "outputs" not in self.__dict__
+        if taken:
+            self.__dict__["outputs"] = outputs
+        return taken
 
     @property
     def clean(self) -> Cost:
