@@ -1,8 +1,9 @@
-"""Kill a process that works, again and again; each is forked from here, where all is imported already.
+"""Kill a process that works, again and again; those are forked from here, where all is imported already.
 
 python storm.py random FOLDER KILLS: at random moments; prints what each kill left.
 python storm.py each FOLDER: at every single call to the operating system.
 python storm.py race FOLDER PROCESSES: none is killed, all work at the same; prints how many shards each committed.
+These are started anew.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,11 +24,14 @@ from small_work import COLUMNS, compute, contents, leftovers, small_plan
 
 from seewhy.store import Store
 
+PATIENCE = 100  # seconds after which a process that hangs is one that failed
+
 
 def forked(job: Callable[[], object]) -> int:
     """The number of a process that does the job."""
     if number := os.fork():
         return number
+    signal.alarm(PATIENCE)
     try:
         job()
     except BaseException as error:
@@ -108,22 +113,35 @@ def at_each_call(folder: Path) -> None:
 
 
 def race(folder: Path, processes: int) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, __file__, "racer", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(processes)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == b"ready\n"
+    for racer in racers:
+        racer.stdin.write(b"go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        made, _ = racer.communicate(timeout=PATIENCE)
+        assert racer.returncode == 0
+        print(int(made))
+
+
+def racer(folder: Path) -> None:
     plan = small_plan(60, columns={**COLUMNS, "who": "int64"})
 
-    def job() -> None:
-        def signed(items):
-            return [row if len(row) == 1 else {**row, "who": os.getpid()} for row in compute(items)]
+    def signed(items):
+        return [row if len(row) == 1 else {**row, "who": os.getpid()} for row in compute(items)]
 
-        here = Store(folder).open(plan)
-        while time.time() < start:
-            pass
-        made = sum(here.complete(number, signed) for number in range(plan.shards))
-        here.run(signed)
-        print(made, flush=True)
-
-    start = time.time() + 0.2
-    for number in [forked(job) for _ in range(processes)]:
-        assert ended(number) == 0
+    here = Store(folder).open(plan)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    made = sum(here.complete(number, signed) for number in range(plan.shards))
+    here.run(signed)
+    print(made)
 
 
 if __name__ == "__main__":
@@ -131,5 +149,7 @@ if __name__ == "__main__":
         at_random(Path(sys.argv[2]), int(sys.argv[3]))
     elif sys.argv[1] == "each":
         at_each_call(Path(sys.argv[2]))
-    else:
+    elif sys.argv[1] == "race":
         race(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        racer(Path(sys.argv[2]))
