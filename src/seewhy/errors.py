@@ -41,6 +41,10 @@ class CancelledError(SeewhyError):
     """An explanation that was stopped from outside."""
 
 
+class StoreError(SeewhyError):
+    """Kept results that cannot be read or written as they are; the message names the file."""
+
+
 class UsageError(SeewhyError):
     """A command line that asks for something that does not exist."""
 
