@@ -258,7 +258,7 @@ def test_steps_are_doubled_until_the_tolerance_is_kept_where_it_is_not():
             fixed = igc(steps=steps, rule="trapezoid")(net, images[row : row + 1], target)
             close(found.values[row, target], fixed.values[0, 0], 1e-5)
     assert len(used) > 1, "all need the same steps"
-    assert found.cost.within(method.plan(Workload(4, 3, (16, 16)), Network(net)))
+    assert found.cost.within(method.plan(Workload(4, 3, ((16, 16),)), Network(net)))
 
 
 def slow_gap(net: nn.Module, image: torch.Tensor, steps: int, target: int) -> float:

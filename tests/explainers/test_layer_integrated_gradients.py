@@ -90,7 +90,7 @@ def test_it_takes_two_passes_of_the_trunk_and_one_of_the_head_per_step():
     assert sum(head) == 2 * (40 + 1 + 2)
     assert found.cost.replays == 2 * 41
     assert found.cost.backwards == 2 * 40 * 2
-    assert found.cost.within(method.plan(Workload(2, 2, (16, 16)), Network(net)))
+    assert found.cost.within(method.plan(Workload(2, 2, ((16, 16),)), Network(net)))
 
 
 def test_with_other_methods_the_pass_that_answers_the_question_is_shared():

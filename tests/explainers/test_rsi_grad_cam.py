@@ -147,4 +147,4 @@ def test_all_targets_and_pictures_together_are_what_each_is_alone_at_the_planned
             alone = method(net, images[row : row + 1], target)
             close(together.values[row, place], alone.values[0, 0], 1e-5)
     again = method(net, images, Classes([0, 3]))
-    assert again.cost == method.plan(Workload(3, 2, (16, 16)), Network(net))
+    assert again.cost == method.plan(Workload(3, 2, ((16, 16),)), Network(net))
