@@ -12,12 +12,10 @@ from seewhy.errors import NotApplicableError
 from seewhy.explainers.base import explain_all
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.hires_cam import HiResCAM
-from seewhy.explainers.masked_input import HARDLY
 from seewhy.explanation import Explanation
 from seewhy.targets import Top
 
-# Spearman's: how well bfloat16 agrees on trained networks, and below which it is another map on any.
-_AGREES, _RESEMBLES = 0.99, 0.8
+_AGREES = 0.99
 
 
 def _batch_equals_pictures(case: Case) -> None:
@@ -90,12 +88,10 @@ def _bfloat16(case: Case) -> None:
     if "precision" not in type(case.explainer).model_fields:
         raise UnclearError("the method has no setting for it")
     found = case.again(precision="bfloat16")
-    said = [note for notes in found.notes for note in notes if note.startswith(HARDLY)]
     for site, values in found.maps.items():
         correlation = spearman(values, case.result.maps[site])
-        if correlation < _RESEMBLES and not said:
-            raise BrokenError(f"the maps correlate by {correlation:.3f}")
         if correlation < _AGREES:
+            # On small random networks rounding may turn a map round; docs/precision.md measures trained ones.
             raise UnclearError(f"on this network the maps correlate by {correlation:.3f}")
 
 
