@@ -6,7 +6,7 @@ Built-in explainers are listed here; a package of your own adds one through the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -151,11 +151,7 @@ def explainer(name: str) -> type[Explainer]:
     Raises:
         InputError: no method has this name; the message lists the nearest.
     """
-    known = {entry.name: entry for entry in explainers()}
-    if name not in known:
-        close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-        raise InputError(f"no method is called {name!r}; did you mean {', '.join(close)}?")
-    found: type[Explainer] = imported(known[name].path)
+    found: type[Explainer] = _named("method", name, explainers())
     return found
 
 
@@ -170,12 +166,17 @@ def metric(name: str) -> type[Metric]:
     Raises:
         InputError: no metric has this name; the message lists the nearest.
     """
-    known = {entry.name: entry for entry in metrics()}
+    found: type[Metric] = _named("metric", name, metrics())
+    return found
+
+
+def _named(kind: str, name: str, entries: Iterable[Entry]) -> Any:
+    """What the entry of a name stands for, or an error that lists the nearest names."""
+    known = {entry.name: entry for entry in entries}
     if name not in known:
         close = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-        raise InputError(f"no metric is called {name!r}; did you mean {', '.join(close)}?")
-    found: type[Metric] = imported(known[name].path)
-    return found
+        raise InputError(f"no {kind} is called {name!r}; did you mean {', '.join(close)}?")
+    return imported(known[name].path)
 
 
 def imported(path: str) -> Any:

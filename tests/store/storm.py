@@ -58,18 +58,34 @@ def whole(folder: Path, reference: dict[str, bytes]) -> int:
     return len(found)
 
 
+def shards(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob("*.parquet"))
+
+
+def wait_for(folder: Path, number: int, files: int) -> None:
+    """Until so many shards are there, or the process that makes them has ended (and waits to be asked how)."""
+    while shards(folder) < files:
+        if os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.0005)
+
+
 def at_random(folder: Path, kills: int) -> None:
     chance = random.Random(20)
     began = time.perf_counter()
     assert ended(forked(work(folder / "reference"))) == 0
     lasts = time.perf_counter() - began
     reference = contents(folder / "reference")
+    pause = lasts / len(reference)
     left = []
     place = 0
     while len(left) < kills:
         here = folder / str(place)
         number = forked(work(here))
-        time.sleep(chance.uniform(0, lasts / 2))
+        # At a random file of those still to come, not after a random time: a busy machine would never get there.
+        there = shards(here)
+        wait_for(here, number, chance.randint(there, max(there, len(reference) - 1)))
+        time.sleep(chance.uniform(0, pause))
         os.kill(number, signal.SIGKILL)
         if ended(number):
             left.append((whole(here, reference), len(leftovers(here))))

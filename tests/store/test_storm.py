@@ -26,8 +26,7 @@ def storm(kind: str, *arguments: object) -> str:
 def test_kills_at_random_moments_change_no_byte(tmp_path, kills):
     found = json.loads(storm("random", tmp_path, kills))
     assert len(found["left"]) == kills
-    # A long storm hits the work at many places; a short one on a busy machine may meet only its beginning.
-    assert len({files for files, _ in found["left"] if 0 < files < found["files"]}) >= kills // 25
+    assert len({files for files, _ in found["left"] if 0 < files < found["files"]}) >= 4
     work = Store(tmp_path / "reference").open(small_plan(60))
     assert [row["id"] for row in work.rows()] == [item.id for item in small_plan(60).items]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -14,7 +14,7 @@ from seewhy import registry
 from seewhy.check.case import BrokenError, Case, UnclearError
 from seewhy.errors import InputError, LayerError, TargetError
 from seewhy.explainers.base import Workload
-from seewhy.explainers.baseline import Baseline
+from seewhy.explainers.baseline import Baseline, Beginning
 from seewhy.explanation import Cost, Explanation
 from seewhy.network.inputs import is_picture
 from seewhy.network.network import Network
@@ -129,9 +129,12 @@ def _unknown_class(case: Case) -> None:
     raise BrokenError("a class that does not exist was explained")
 
 
+_BASELINES = (Baseline, get_args(Beginning)[0])  # without the validator, as fields have it
+
+
 def _files(case: Case) -> None:
     kind = type(case.explainer)
-    taking = [name for name, field in kind.model_fields.items() if field.annotation == Baseline]
+    taking = [name for name, field in kind.model_fields.items() if field.annotation in _BASELINES]
     if not taking:
         raise UnclearError("no setting takes a picture from a file")
     network, (height, width) = case.network, case.result.size

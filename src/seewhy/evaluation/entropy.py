@@ -7,17 +7,14 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from seewhy.evaluation.metric import Batch, Better, Measured, Metric
-from seewhy.evaluation.ranking import places
-from seewhy.evaluation.sparseness import NOTHING, READS, Reads
+from seewhy.evaluation.sparseness import SpreadMetric
 from seewhy.evaluation.table import Table
 from seewhy.network.precision import exact_type
 
 
-class Entropy(Metric):
+class Entropy(SpreadMetric):
     """Entropy of a map's shares (Bhatt et al., IJCAI 2020): -sum P ln P, P = E / sum E; ln n if even, 0 for one pixel.
 
     The details hold `effective`, e to the entropy: how many equal pixels would have it. It describes and does not rank;
@@ -26,15 +23,11 @@ class Entropy(Metric):
 
     title: ClassVar[str] = "Entropy"
     paper: ClassVar[str] = "Bhatt et al., IJCAI 2020"
-    better: ClassVar[Better] = "neither"
-    needs_truth: ClassVar[bool] = False
 
     name: Literal["entropy"] = "entropy"
-    reads: Reads = Field(default="evidence", description=READS)
 
-    def measure(self, batch: Batch) -> Measured:
-        found = entropy(batch.evidence if self.reads == "evidence" else batch.magnitude)
-        return Measured(found[..., None], dict.fromkeys(places(torch.isnan(found)), NOTHING))
+    def spread(self, maps: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T"]:
+        return entropy(maps)
 
     def details(self, table: Table) -> dict[str, Tensor]:
         """`effective`: pixels of each row (N,)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.errors import InputError
 from seewhy.evaluation.metric import Batch
-from seewhy.explainers.baseline import baseline, blurred
+from seewhy.explainers.baseline import baseline, blurred, convolved
 from seewhy.explainers.masking import Masking, score_masked
 from seewhy.explainers.study import Study
 from seewhy.network.network import Network, main_output
@@ -68,7 +68,9 @@ def substituted(
         InputError: the pictures are too small to be reflected that far.
     """
     if substrate == "blur-11":
-        return _convolved(torch.nn.functional.pad(pictures, (5, 5, 5, 5)), rise_kernel().to(pictures))
+        kernel = rise_kernel().to(pictures)
+        padded = torch.nn.functional.pad(pictures, (5, 5, 5, 5))
+        return convolved(convolved(padded, kernel, upright=True), kernel, upright=False)
     if substrate == "blur-51":
         if min(pictures.shape[-2:]) <= 25:
             raise InputError(
@@ -87,13 +89,6 @@ def rise_kernel() -> Float[Tensor, "11"]:
     places = (torch.arange(side)[:, None] + torch.arange(-reach, reach + 1)) % (2 * side)
     reflected = torch.where(places < side, places, 2 * side - 1 - places)
     return (weights * (reflected == side // 2)).sum(1)
-
-
-def _convolved(padded: Float[Tensor, "B C H W"], kernel: Float[Tensor, " K"]) -> Float[Tensor, "B C h w"]:
-    for view in ((-1, 1), (1, -1)):
-        weight = kernel.view(view).expand(padded.shape[1], 1, -1, -1)
-        padded = torch.nn.functional.conv2d(padded, weight, groups=padded.shape[1])
-    return padded
 
 
 @dataclass(frozen=True)

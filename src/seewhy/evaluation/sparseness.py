@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -19,7 +20,24 @@ READS = "The evidence, whose zeros make it sparser, or the magnitude of the sign
 NOTHING = "the map is zero"
 
 
-class Sparseness(Metric):
+class SpreadMetric(Metric):
+    """Base of the metrics that describe how a map's values are spread; they do not rank, and need no truth."""
+
+    better: ClassVar[Better] = "neither"
+    needs_truth: ClassVar[bool] = False
+
+    reads: Reads = Field(default="evidence", description=READS)
+
+    @abstractmethod
+    def spread(self, maps: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T"]:
+        """One number per map; NaN for a map of zeros."""
+
+    def measure(self, batch: Batch) -> Measured:
+        found = self.spread(batch.evidence if self.reads == "evidence" else batch.magnitude)
+        return Measured(found[..., None], dict.fromkeys(places(torch.isnan(found)), NOTHING))
+
+
+class Sparseness(SpreadMetric):
     """Gini index of a map (Chalasani et al., ICML 2020): 0 where all pixels are equal, (n - 1) / n for a single one.
 
     It describes and does not rank: a map may be sparse and wrong. It depends on the resolution of the layer; compare
@@ -28,15 +46,11 @@ class Sparseness(Metric):
 
     title: ClassVar[str] = "Sparseness"
     paper: ClassVar[str] = "Chalasani et al., ICML 2020"
-    better: ClassVar[Better] = "neither"
-    needs_truth: ClassVar[bool] = False
 
     name: Literal["sparseness"] = "sparseness"
-    reads: Reads = Field(default="evidence", description=READS)
 
-    def measure(self, batch: Batch) -> Measured:
-        found = gini(batch.evidence if self.reads == "evidence" else batch.magnitude)
-        return Measured(found[..., None], dict.fromkeys(places(torch.isnan(found)), NOTHING))
+    def spread(self, maps: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T"]:
+        return gini(maps)
 
 
 def gini(maps: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T"]:

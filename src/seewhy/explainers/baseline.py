@@ -137,6 +137,13 @@ def blurred(
         upright = axis == -2
         padding = [0, 0, reach, reach] if upright else [reach, reach, 0, 0]
         padded = torch.nn.functional.pad(pictures, padding, mode=border)
-        weight = kernel.view((-1, 1) if upright else (1, -1)).expand(pictures.shape[1], 1, -1, -1)
-        pictures = torch.nn.functional.conv2d(padded, weight, groups=pictures.shape[1])
+        pictures = convolved(padded, kernel, upright)
     return pictures
+
+
+def convolved(
+    padded: Float[Tensor, "B C H W"], kernel: Float[Tensor, " k"], upright: bool
+) -> Float[Tensor, "B C h w"]:
+    """Every channel convolved with a kernel along its height (`upright`) or its width; nothing is added around it."""
+    weight = kernel.view((-1, 1) if upright else (1, -1)).expand(padded.shape[1], 1, -1, -1)
+    return torch.nn.functional.conv2d(padded, weight, groups=padded.shape[1])

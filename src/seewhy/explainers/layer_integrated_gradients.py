@@ -17,7 +17,7 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Choice, Site
 from seewhy.network.network import Network
-from seewhy.network.precision import exact_type, in_chunks
+from seewhy.network.precision import chunked, exact_type
 from seewhy.network.probe import begin_graph, gradients
 from seewhy.network.replay import Head
 
@@ -91,8 +91,9 @@ class LayerIntegratedGradients(LayerPath):
             (count, study.scores.shape[1], *begin.shape[1:]), dtype=exact_type(begin.device)
         )
 
-        def run(start: int, stop: int) -> Cost:
-            nonlocal total
+        spent = Cost()
+
+        def run(start: int, stop: int) -> tuple[Tensor, Cost]:
             some = stop - start
             rows = ways.rows.repeat_interleave(some)
             along = points[start:stop].repeat(count)[:, None, None, None]
@@ -103,9 +104,10 @@ class LayerIntegratedGradients(LayerPath):
             (found,) = gradients(scores, [leaf])
             split = found.reshape(len(found), count, some, *found.shape[2:])
             weighted = torch.einsum("s,twskij->wtkij", weights[start:stop], split)
-            total = total + (weighted * (end - begin)[:, None]).to(total.dtype)
-            return Cost(backwards=scores.numel())
+            return weighted * (end - begin)[:, None], Cost(backwards=scores.numel())
 
-        spent = sum(in_chunks(run, len(points), even(len(points), count)), Cost())
+        for part, cost in chunked(run, len(points), even(len(points), count)):
+            total += part
+            spent += cost
         study.cost += spent
         return total, spent
