@@ -27,7 +27,7 @@ network = seewhy.load("demo")
 table = seewhy.planted_truth(["grad-cam", "layer-cam"], network, seewhy.Scenes(40, seed=6))
 print(table)  # mean ± standard error, methods first, then maps that know nothing
 table["grad-cam"].mean("object")
-table.advantage("grad-cam", "centred Gaussian", "pointing")  # paired difference and its standard error
+table.advantage("grad-cam", "centred-gaussian", "pointing")  # paired difference and its standard error
 ```
 
 * **pointing**: the map's highest pixel lies on the object (a mask, no tolerance; a map without evidence misses).
@@ -36,8 +36,9 @@ table.advantage("grad-cam", "centred Gaussian", "pointing")  # paired difference
   A network may know a class by more than these, so this is a comparison between methods, not a mark out of one.
 * **shortcut**: share of it on the watermark.
 
-Maps that know nothing stand below, in italics: a Gaussian in the picture's centre (sigma a quarter of the side), the
-centre pixel (as a map a cone, closeness to it), noise on the layer's grid, and a constant map, whose shares are those
+Maps that know nothing stand below, in italics: noise on the layer's grid, a Gaussian in the picture's centre (sigma a
+quarter of the side), the centre pixel (as a map a cone, closeness to it), the mean activation of the layer, which
+is asked nothing, and a constant map, whose shares are those
 of area and which points at the centre.
 
 ## The clean network, {count} scenes

@@ -104,6 +104,18 @@ _EXPLAINERS = (
           "Selvaraju et al., ICCV 2017", "a layer with feature maps, and ReLUs", "2 forwards + 2 backwards"),
 )  # fmt: skip
 
+_NOBODY = "a control: it knows nothing of the decision"
+
+_CONTROLS = (
+    Entry("random-map", "seewhy.evaluation.controls:RandomMap", "Random map", _NOBODY, "nothing", "1 forward"),
+    Entry("centred-gaussian", "seewhy.evaluation.controls:CentredGaussian", "Centred Gaussian", _NOBODY, "nothing",
+          "1 forward"),
+    Entry("centre-pixel", "seewhy.evaluation.controls:CentrePixel", "Centre pixel", _NOBODY, "nothing", "1 forward"),
+    Entry("constant", "seewhy.evaluation.controls:ConstantMap", "Constant map", _NOBODY, "nothing", "1 forward"),
+    Entry("mean-activation", "seewhy.evaluation.controls:MeanActivation", "Mean activation", _NOBODY, _ANY,
+          "1 forward"),
+)  # fmt: skip
+
 _MAPS, _TWO = "nothing", "2 forwards"
 
 _METRICS = (
@@ -145,13 +157,18 @@ def explainers() -> Iterator[Entry]:
             yield Entry(point.name, point.value)
 
 
+def controls() -> Iterator[Entry]:
+    """Maps that know nothing, for the tables of evaluations; methods of their own, but nobody's explanation."""
+    yield from _CONTROLS
+
+
 def explainer(name: str) -> type[Explainer]:
-    """The class of a method.
+    """The class of a method or control.
 
     Raises:
         InputError: no method has this name; the message lists the nearest.
     """
-    found: type[Explainer] = _named("method", name, explainers())
+    found: type[Explainer] = _named("method", name, (*explainers(), *controls()))
     return found
 
 

@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
@@ -20,10 +20,10 @@ from seewhy.evaluation.table import Key, Table, weighted_mean
 from seewhy.explainers.draws import picture_keys
 from seewhy.explanation import Explanation, upsample
 from seewhy.network.network import Network
+from seewhy.settings import Settings
 from seewhy.truth import Truth
 
 Better = Literal["higher", "lower", "neither"]
-M = TypeVar("M", bound="Metric")
 
 NOT_FINITE = "the map holds NaN or infinity"
 _STATISTICS = {"name", "resamples", "confidence", "seed"}  # settings that change no row
@@ -76,7 +76,7 @@ class Measured:
     remarks: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
-class Metric(BaseModel, ABC):
+class Metric(Settings, ABC):
     """Base of all metrics: a frozen model of the settings.
 
     A metric holds no numbers. `start` gives a measurement, which takes batches; calling the metric measures one
@@ -84,35 +84,16 @@ class Metric(BaseModel, ABC):
     those whose value is no mean of per-picture numbers implement `aggregate`, too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     better: ClassVar[Better] = "higher"
     needs_truth: ClassVar[bool] = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    name: str
     resamples: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
     )
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Of the interval.")
     seed: int = Field(default=0, description="Of the bootstrap and of how ties are ordered.")
-
-    @classmethod
-    def from_preset(cls: type[M], preset: str, **changes: Any) -> M:
-        """The settings that reproduce a paper or a public code, with changes.
-
-        Raises:
-            InputError: there is no such preset, or a setting is wrong.
-        """
-        if preset not in cls.presets:
-            known = ", ".join(cls.presets) or "none"
-            raise InputError(f"{cls.__name__} has no preset {preset!r}; it has {known}")
-        try:
-            return cls.model_validate({**cls.presets[preset], **changes})
-        except ValidationError as error:
-            raise InputError(f"{cls.__name__}: {error.errors()[0]['msg']}") from None
 
     @property
     def preset(self) -> str:

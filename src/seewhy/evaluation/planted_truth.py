@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
+from seewhy.evaluation.controls import ConstantMap, controls
 from seewhy.explainers.base import Explainer, explain_all
-from seewhy.explanation import upsample
 from seewhy.network.network import Network
 from seewhy.truth import Mask, Truth
 
@@ -26,7 +26,6 @@ MEASURES = {
     "parts": "share of positive evidence on the class's distinguishing parts",
     "shortcut": "share of positive evidence on the shortcut's mark",
 }
-_SIGMA = 0.25  # of the centred Gaussian, in sides of the picture
 _BATCH = 32
 
 
@@ -163,9 +162,8 @@ def planted_truth(
 
     Each picture is explained for its main object's true class, and its map read in the picture's own pixels as
     `evidence`: rectified, upsampled, not scaled. Pointing follows Zhang et al. (IJCV 2018) with a mask and no
-    tolerance, energy Wang et al. (Score-CAM, CVPRW 2020). The controls: a Gaussian in the picture's centre
-    (sigma a quarter of its side), its centre pixel (as a map: closeness to it, a cone), uniform noise on the first
-    method's grid, and a constant map, whose energy is the mask's share of area.
+    tolerance, energy Wang et al. (Score-CAM, CVPRW 2020). The controls are those of `evaluation.controls` and a
+    constant map, whose energy is the mask's share of area.
 
     Args:
         explainers: registry names or explainers.
@@ -190,8 +188,7 @@ def planted_truth(
     if isinstance(explainers, str) or batch < 1:
         raise InputError("explainers is a list of methods, and batch at least 1")
     network = Network.of(network)
-    noise = torch.Generator().manual_seed(seed)
-    names: dict[str, bool] = {}
+    beside = (*controls(seed), ConstantMap())
     found: dict[str, list[list[float]]] = {}
     right = total = 0
     pictures = iter(scenes)
@@ -199,25 +196,19 @@ def planted_truth(
         truths = [scene.truth for scene in group]
         images = network.read([scene.image for scene in group]).to(network.device)
         targets = [network.class_index(truth.label) for truth in truths]
-        explanations = explain_all(network, images, explainers, target=targets)
+        explanations = explain_all(network, images, [*explainers, *beside], target=targets)
         first = next(iter(explanations.values()))
         right += sum(best[0].index == target for best, target in zip(first.predictions, targets, strict=True))
         total += len(group)
         for row, truth in enumerate(truths):
-            maps = {name: each.original(row)[0][0].cpu() for name, each in explanations.items()}
-            names.update(dict.fromkeys(maps, False))
-            grid = first.values.shape[-2:]
-            controls = _controls(truth.size, (grid[0], grid[1]), noise)
-            if taken := maps.keys() & controls.keys():
-                raise InputError(f"a method cannot be called as a control is: {', '.join(taken)}")
-            names.update(dict.fromkeys(controls, True))
-            for name, values in {**maps, **controls}.items():
-                found.setdefault(name, []).append(measured(values, truth))
+            for name, each in explanations.items():
+                found.setdefault(name, []).append(measured(each.original(row)[0][0].cpu(), truth))
     if not total:
         raise InputError("no pictures to measure on")
+    known = {each.name for each in beside}
     scores = {
-        name: Scores(name, control, dict(zip(MEASURES, np.array(found[name]).T, strict=True)))
-        for name, control in sorted(names.items(), key=lambda item: item[1])
+        name: Scores(name, name in known, dict(zip(MEASURES, np.array(found[name]).T, strict=True)))
+        for name in found
     }
     return PlantedTruth(network.name, total, right / total, scores)
 
@@ -257,20 +248,6 @@ def highest(evidence: Float[np.ndarray, "H W"]) -> tuple[int, int]:
     nearest = np.square(places - places.mean(0)).sum(1).argmin()
     row, column = places[nearest].tolist()
     return row, column
-
-
-def _controls(size: tuple[int, int], grid: tuple[int, int], noise: torch.Generator) -> dict[str, Tensor]:
-    """Maps that know nothing of the network; where all is equal, as in the last, the centre counts as highest."""
-    height, width = size
-    y = (torch.arange(height) + 0.5) / height - 0.5
-    x = (torch.arange(width) + 0.5) / width - 0.5
-    away = ((y[:, None] * height) ** 2 + (x * width) ** 2).sqrt()
-    return {
-        "centred Gaussian": torch.exp(-(y[:, None] ** 2 + x**2) / (2 * _SIGMA**2)),
-        "centre pixel": 1 - away / away.max(),
-        "random map": upsample(torch.rand(1, 1, *grid, generator=noise), size)[0, 0],
-        "constant": torch.ones(size),
-    }
 
 
 def _or_none(value: float) -> float | None:

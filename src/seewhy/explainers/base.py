@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from seewhy import registry
-from seewhy.artifact import Artifact
 from seewhy.errors import InputError, NotApplicableError, NotFiniteError
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Explanation, Explanations, Rectifies, joined
 from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import in_chunks, resolved
+from seewhy.settings import Settings
 from seewhy.targets import TargetLike, as_target
 
 R = TypeVar("R")
-E = TypeVar("E", bound="Explainer")
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,12 @@ class Workload:
         return len(self.sizes)
 
 
-class Explainer(BaseModel, ABC):
+class Explainer(Settings, ABC):
     """Base of all methods: a frozen model of the settings, which can be called.
 
     A method holds no module, hook or state. Subclasses give `name` a literal default, describe their
     fields, and implement `plan`, `request` and `compute`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
@@ -86,26 +81,11 @@ class Explainer(BaseModel, ABC):
     """Whether values are small differences of scores, of which float32 keeps fewer digits."""
     rectifies: ClassVar[Rectifies] = "grid"
     """Where evidence drops negative values: before the map is enlarged, or at the size of the input."""
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-
-    name: str
 
     @property
     def randomized(self) -> bool:
         """Whether another `seed` gives another map, with these settings."""
         return "seed" in type(self).model_fields
-
-    @classmethod
-    def from_preset(cls: type[E], preset: str, **changes: Any) -> E:
-        """The settings that reproduce a paper or a public code, with changes.
-
-        Raises:
-            InputError: there is no such preset, or a setting is wrong.
-        """
-        if preset not in cls.presets:
-            known = ", ".join(cls.presets) or "none"
-            raise InputError(f"{cls.__name__} has no preset {preset!r}; it has {known}")
-        return _validated(cls, {**cls.presets[preset], **changes})
 
     @abstractmethod
     def plan(self, work: Workload, network: Network) -> Cost:
@@ -205,50 +185,7 @@ def make(spec: str, **settings: Any) -> Explainer:
         InputError: an unknown name or setting.
     """
     name, _, text = spec.partition(":")
-    kind = registry.explainer(name)
-    chosen: dict[str, Any] = dict(settings)
-    for part in filter(None, text.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise InputError(
-                f"{spec!r}: write settings as key=value, separated by commas; values that hold commas are given to "
-                "Python's make(name, key=value)"
-            )
-        key = key.strip().replace("-", "_")
-        chosen[key] = _typed(kind, key, value.strip())
-    preset = chosen.pop("preset", None)
-    return kind.from_preset(preset, **chosen) if preset else _validated(kind, chosen)
-
-
-def _typed(kind: type[Explainer], key: str, text: str) -> object:
-    """A setting written as text: several joined by `+`, a number where the field holds numbers.
-
-    Layers may be called 4 and stay text, as paths do, whatever their characters.
-    """
-    field = kind.model_fields.get(key)
-    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-    if any(get_origin(each) is tuple for each in kinds) and "+" in text:
-        return [each.strip() for each in text.split("+")]
-    if field is None or str in kinds or Artifact in kinds:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _validated(kind: type[E], settings: Mapping[str, Any]) -> E:
-    try:
-        return kind(**settings)
-    except ValidationError as error:
-        found = error.errors()
-        field = str(next(iter(found[0]["loc"]), "settings"))
-        # A setting that takes several kinds of value says for each why it is not that.
-        reasons = [each["msg"] for each in found if each["loc"][:1] == found[0]["loc"][:1]]
-        known = ", ".join(key for key in kind.model_fields if key != "name")
-        raise InputError(
-            f"{kind.__name__}: {field}: {', or: '.join(reasons)}; its settings are {known}"
-        ) from None
+    return registry.explainer(name).from_text(text, **settings)
 
 
 def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:

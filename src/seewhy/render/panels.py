@@ -122,7 +122,7 @@ def column_names(explanations: Sequence[Explanation]) -> list[str]:
 
 def methods(explanations: Sequence[Explanation]) -> list[MethodInfo]:
     """The columns of a report."""
-    known = {entry.name: entry for entry in registry.explainers()}
+    known = {entry.name: entry for entry in (*registry.explainers(), *registry.controls())}
     infos = []
     for each, name in zip(explanations, column_names(explanations), strict=True):
         entry = known.get(each.method)
