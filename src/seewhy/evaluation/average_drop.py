@@ -14,6 +14,7 @@ from seewhy.evaluation.metric import Batch, Better, Measured, Metric
 from seewhy.evaluation.perturbed import PRECISION, scores
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
+from seewhy.explanation import Cost
 from seewhy.network.precision import Precision
 
 _LEAST = 1e-6  # probability that can be said to drop
@@ -49,11 +50,15 @@ class ShownMetric(Metric):
         def keep(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
             return torch.where((steps == 0)[:, None, None], 1.0, shown[rows, columns])
 
-        found = scores(batch, 2, keep, self.baseline, "probability", self.precision)
+        key = ("shown", self.mask, self.baseline, self.precision, self.seed)
+        found = batch.once(key, lambda: scores(batch, 2, keep, self.baseline, "probability", self.precision))
         data = torch.cat([found, shown.mean((-2, -1))[..., None].to(found)], dim=2)
         for row, column in (found[..., 0] < _LEAST).nonzero().tolist():
             remarks[row, column] = f"the class's probability is below {_LEAST} before anything is covered"
         return Measured(torch.where(found[..., :1] < _LEAST, math.nan, data), remarks)
+
+    def plan(self, size: tuple[int, int]) -> Cost:
+        return Cost(forwards=2)
 
     def details(self, table: Table) -> dict[str, Tensor]:
         """`area`: how much of a picture is shown on average; a map of ones drops nothing."""

@@ -1,4 +1,4 @@
-"""Maps that know nothing of why a network decides, to stand beside every table: what does not beat them says nothing."""
+"""Maps that know nothing of why a network decides, beside every table: what does not beat them says nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class RandomMap(Control):
 
     name: Literal["random-map"] = "random-map"
     level: Literal["layer", "pixels"] = Field(
-        default="layer", description="Noise on the layer's grid, enlarged as other maps are, or at every pixel."
+        default="layer",
+        description="Noise on the layer's grid, enlarged as other maps are, or at every pixel.",
     )
     seed: int = Field(default=0, description="Of the noise.")
 

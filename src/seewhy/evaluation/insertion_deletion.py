@@ -15,6 +15,7 @@ from seewhy.evaluation.metric import Batch, Better, Measured, Metric
 from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Score, Substrate, scores
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
+from seewhy.explanation import Cost
 from seewhy.network.precision import Precision
 
 _LEAST_SPAN = 0.05  # between the ends of a curve: below it, a normalised area is noise
@@ -41,6 +42,12 @@ class _Curve(Metric):
         remarks = dict.fromkeys(constant(batch.evidence), AT_RANDOM)
         return Measured(self.curves(batch), remarks)
 
+    def plan(self, size: tuple[int, int]) -> Cost:
+        return Cost(forwards=self._steps(size[0]) + 1)
+
+    def _steps(self, height: int) -> int:
+        return -(-height // self.rows)
+
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
         return area(data)
 
@@ -49,11 +56,15 @@ class _Curve(Metric):
         return _described(table.exact)
 
     def _curve(self, batch: Batch, substrate: Substrate, insert: bool) -> Float[Tensor, "B T S"]:
+        key = ("curve", substrate, insert, self.rows, self.score, self.precision, self.seed)
+        return batch.once(key, lambda: self._scored(batch, substrate, insert))
+
+    def _scored(self, batch: Batch, substrate: Substrate, insert: bool) -> Float[Tensor, "B T S"]:
         maps = batch.evidence
         order = ranks(maps, batch.keys, self.seed)
         height, width = maps.shape[-2:]
         step = self.rows * width
-        count = -(-height * width // step)
+        count = self._steps(height)
 
         def keep(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
             changed = order[rows, columns] < (steps * step)[:, None, None]
@@ -119,6 +130,9 @@ class InsertionDeletion(_Curve):
             self._curve(batch, self.deletion_substrate, insert=False),
         ]
         return torch.cat(both, dim=2)
+
+    def plan(self, size: tuple[int, int]) -> Cost:
+        return super().plan(size) + super().plan(size)
 
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
         inserted, deleted = _halves(data)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
+from seewhy.evaluation.ranking import places
 from seewhy.evaluation.result import Result
 from seewhy.evaluation.table import Key, Table, weighted_mean
 from seewhy.explainers.draws import picture_keys
-from seewhy.explanation import Explanation, upsample
+from seewhy.explanation import Cost, Explanation, upsample
 from seewhy.network.network import Network
 from seewhy.settings import Settings
 from seewhy.truth import Truth
@@ -37,8 +38,10 @@ class Batch:
         network: the network that was explained.
         images: its inputs, as an explainer takes them.
         pixels: the first picture input (B, C, H, W).
-        explanation: maps of finite values.
-        truths: one per picture; empty for metrics that need none.
+        explanation: their maps.
+        truths: one per picture; empty where nothing is known of them.
+        names: what the pictures are called.
+        remembered: what one metric computed and others of the same batch need, too.
     """
 
     network: Network
@@ -46,6 +49,70 @@ class Batch:
     pixels: Float[Tensor, "B C H W"]
     explanation: Explanation
     truths: tuple[Truth, ...]
+    names: tuple[str, ...]
+    remembered: dict[Any, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        network: Network | nn.Module,
+        images: Any,
+        explanation: Explanation,
+        truth: Sequence[Truth] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> Batch:
+        """A batch that any number of metrics can measure; arguments as for `Measurement.update`.
+
+        Raises:
+            InputError: the arguments do not fit each other.
+        """
+        network = Network.of(network)
+        with network.prepared(images) as arguments:
+            pixels = arguments[arguments.pictures[0]]
+            size = arguments.size
+        count = len(explanation)
+        if len(pixels) != count:
+            raise InputError(f"{len(pixels)} pictures, but maps of {count}; select the same rows of both")
+        if size != tuple(explanation.size):
+            raise InputError(f"pictures of {size}, but maps for inputs of {tuple(explanation.size)}")
+        if truth is not None and len(truth) != count:
+            raise InputError(f"{len(truth)} truths for {count} pictures; one `Truth` per picture is needed")
+        if explanation.images is None and hasattr(images, "frames"):
+            explanation = replace(explanation, images=images)
+        # A saved explanation is read onto the processor.
+        maps = {site: each.to(pixels.device) for site, each in explanation.maps.items()}
+        explanation = replace(explanation, maps=maps)
+        if ids is None:
+            source = images if hasattr(images, "paths") else explanation.images
+            ids = source.paths if source is not None else [key.hex() for key in picture_keys(pixels)]
+        if len(ids) != count:
+            raise InputError(f"{len(ids)} ids for {count} pictures")
+        return cls(network, images, pixels, explanation, tuple(truth or ()), tuple(ids))
+
+    @property
+    def rows(self) -> list[Key]:
+        """The name of each picture and target, picture by picture."""
+        labels = self.explanation.labels
+        return [(name, label) for name, own in zip(self.names, labels, strict=True) for label in own]
+
+    @cached_property
+    def finite(self) -> Bool[Tensor, "B T"]:
+        """Which maps hold numbers only."""
+        return torch.isfinite(self.explanation.grid()).flatten(2).all(2)
+
+    @cached_property
+    def filled(self) -> Batch:
+        """The batch with zeros for NaN and infinity, on copies."""
+        if bool(self.finite.all()):
+            return self
+        maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in self.explanation.maps.items()}
+        return replace(self, explanation=replace(self.explanation, maps=maps), remembered={})
+
+    def once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """What was computed under this key, now or by another metric of this batch."""
+        if key not in self.remembered:
+            self.remembered[key] = compute()
+        return self.remembered[key]
 
     @cached_property
     def evidence(self) -> Float[Tensor, "B T H W"]:
@@ -88,6 +155,8 @@ class Metric(Settings, ABC):
     paper: ClassVar[str] = ""
     better: ClassVar[Better] = "higher"
     needs_truth: ClassVar[bool] = True
+    pictures: ClassVar[int] = 300
+    """How many an evaluation takes where nobody says: fewer where each costs hundreds of forwards."""
 
     resamples: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
@@ -115,6 +184,22 @@ class Metric(Settings, ABC):
     @abstractmethod
     def measure(self, batch: Batch) -> Measured:
         """What is kept of each picture and target; a picture's row depends on nothing but that picture."""
+
+    def measured(self, batch: Batch) -> Measured:
+        """The same of any batch: NaN where a map is not finite.
+
+        Raises:
+            InputError: the metric needs truth that is not there.
+        """
+        if self.needs_truth and not batch.truths:
+            raise InputError(f"{self.name} compares maps with what is known of the pictures; pass truth=")
+        found = self.measure(batch.filled)  # of maps that are not finite it makes something of zeros
+        data = torch.where(batch.finite[..., None], found.data, math.nan).detach()
+        return Measured(data, {**found.remarks, **dict.fromkeys(places(~batch.finite), NOT_FINITE)})
+
+    def plan(self, size: tuple[int, int]) -> Cost:
+        """What measuring one map of an input of this size takes, at most."""
+        return Cost()
 
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
         """The metric's number for each row."""
@@ -185,24 +270,20 @@ class Measurement:
         Raises:
             InputError: the arguments do not fit each other, or a picture and target was measured already.
         """
-        batch = _batch(network, images, explanation, truth, self.metric)
-        names = _names(batch, ids)
-        keys = [
-            (name, label) for name, labels in zip(names, explanation.labels, strict=True) for label in labels
-        ]
+        self.add(Batch.of(network, images, explanation, truth, ids))
+
+    def add(self, batch: Batch) -> None:
+        """Measure a batch that other metrics measure, too.
+
+        Raises:
+            InputError: the metric needs truth that is not there, or a picture and target was measured already.
+        """
+        keys = batch.rows
         self._refuse(keys)
-        finite = torch.isfinite(batch.explanation.grid()).flatten(2).all(2)
-        if not bool(finite.all()):
-            # On copies: the metric sees zeros, and what it makes of them is thrown away.
-            maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in batch.explanation.maps.items()}
-            batch = replace(batch, explanation=replace(batch.explanation, maps=maps))
-        found = self.metric.measure(batch)
-        data = torch.where(finite[..., None], found.data, math.nan)
-        width = len(explanation.labels[0])
+        found = self.metric.measured(batch)
+        width = found.data.shape[1]
         remarks = {keys[row * width + column]: text for (row, column), text in found.remarks.items()}
-        for row, column in (~finite).nonzero().tolist():
-            remarks[keys[row * width + column]] = NOT_FINITE
-        self._add(keys, data.flatten(0, 1).detach(), remarks)
+        self._add(keys, found.data.flatten(0, 1), remarks)
 
     def merge(self, other: Measurement) -> Measurement:
         """Take over what another measurement holds, such as one of a parallel run.
@@ -258,41 +339,3 @@ class Measurement:
         self._keys += keys
         self._known |= set(keys)
         self._remarks |= remarks
-
-
-def _batch(
-    network: Network | nn.Module,
-    images: Any,
-    explanation: Explanation,
-    truth: Sequence[Truth] | None,
-    metric: Metric,
-) -> Batch:
-    network = Network.of(network)
-    with network.prepared(images) as arguments:
-        pixels = arguments[arguments.pictures[0]]
-        size = arguments.size
-    count = len(explanation)
-    if len(pixels) != count:
-        raise InputError(f"{len(pixels)} pictures, but maps of {count}; select the same rows of both")
-    if size != tuple(explanation.size):
-        raise InputError(f"pictures of {size}, but maps for inputs of {tuple(explanation.size)}")
-    if metric.needs_truth and truth is None:
-        raise InputError(f"{metric.name} compares maps with what is known of the pictures; pass truth=")
-    if truth is not None and len(truth) != count:
-        raise InputError(f"{len(truth)} truths for {count} pictures; one `Truth` per picture is needed")
-    if explanation.images is None and hasattr(images, "frames"):
-        explanation = replace(explanation, images=images)
-    # A saved explanation is read onto the processor.
-    maps = {site: each.to(pixels.device) for site, each in explanation.maps.items()}
-    explanation = replace(explanation, maps=maps)
-    return Batch(network, images, pixels, explanation, tuple(truth or ()))
-
-
-def _names(batch: Batch, ids: Sequence[str] | None) -> list[str]:
-    """What the pictures are called."""
-    if ids is None:
-        source = batch.images if hasattr(batch.images, "paths") else batch.explanation.images
-        ids = source.paths if source is not None else [key.hex() for key in batch.keys]
-    if len(ids) != len(batch.pixels):
-        raise InputError(f"{len(ids)} ids for {len(batch.pixels)} pictures")
-    return list(ids)
