@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.counts import counted
-from benchmarks.rows import Row, at_most, milliseconds
+from benchmarks.rows import Row, at_least, at_most
 from benchmarks.timing import interleaved
 from seewhy import Classes, GradCAM, Network, explain_all, load, make
 
@@ -116,17 +116,8 @@ def packages(of: Setting, remarks: list[str]) -> Iterator[Row]:
             if isinstance(method, peers.Torchcam):
                 method.close()
             name = f"grad-cam, network {'frozen' if frozen else 'as it comes'}"
-            ratio = times.ratio(peer, "ours")
             bound = 3.0 if peer == peers.GRAD_CAM else None
-            yield Row(
-                name,
-                peers.titled(peer),
-                milliseconds(times.of[peer]),
-                milliseconds(times.of["ours"]),
-                f"{ratio:.2f}x faster",
-                f">= {bound:.0f}x" if bound else "",
-                ratio >= bound if bound else None,
-            )
+            yield at_least(name, peers.titled(peer), times, peer, "ours", bound)
     of.module.requires_grad_(True)
 
 

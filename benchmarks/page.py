@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 DOCS = Path(__file__).parents[1] / "docs"
+_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,6 +28,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         )
 
     return "\n".join([line(head), line([""] * len(head), "-"), *[line(row) for row in rows]])
+
+
+def sections(text: str) -> dict[str, str]:
+    """What a page says under each of its headings of the second level."""
+    parts = _HEADING.split(text)[1:]
+    return {title: body.strip() for title, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def provenance(command: str, packages: Sequence[str]) -> str:

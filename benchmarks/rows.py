@@ -52,6 +52,27 @@ def at_most(name: str, peer: str, times: Times, candidate: str, bound: float | N
     )
 
 
+def at_least(
+    name: str, title: str, times: Times, peer: str, candidate: str, bound: float | None = None
+) -> Row:
+    """How many times as fast as a peer a candidate is; the peer's title is what the page shows."""
+    ratio = times.ratio(peer, candidate)
+    return Row(
+        name,
+        title,
+        duration(times.of[peer]),
+        duration(times.of[candidate]),
+        f"{ratio:.2f}x faster",
+        "" if bound is None else f">= {bound:g}x",
+        None if bound is None else ratio >= bound,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds, in whichever unit reads well."""
+    return milliseconds(seconds) if seconds < 10 else f"{seconds:.1f} s"
+
+
 def milliseconds(seconds: float) -> str:
     """Seconds, in milliseconds."""
     return f"{1000 * seconds:.1f} ms"

@@ -41,7 +41,11 @@ class Times:
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], rounds: int = 7, warm_up: int = 2, patience: float = 60.0
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int = 7,
+    warm_up: int = 2,
+    patience: float = 60.0,
+    least: int = 3,
 ) -> Times:
     """Median seconds of each candidate, run round-robin so that all meet the same machine.
 
@@ -52,7 +56,8 @@ def interleaved(
         candidates: functions by name; the first is the yardstick.
         rounds: quiet rounds wanted.
         warm_up: rounds before the clock runs.
-        patience: seconds after which no further round begins, once there are three.
+        patience: seconds after which no further round begins, once there are enough.
+        least: how many are enough then, quiet or not.
     """
     torch.set_num_threads(THREADS)
     for _ in range(warm_up):
@@ -60,7 +65,7 @@ def interleaved(
             run()
     kept: list[tuple[bool, dict[str, float]]] = []
     end = time.perf_counter() + patience
-    while sum(quiet for quiet, _ in kept) < rounds and (len(kept) < 3 or time.perf_counter() < end):
+    while sum(quiet for quiet, _ in kept) < rounds and (len(kept) < least or time.perf_counter() < end):
         used, began = _busy_elsewhere(), time.perf_counter()
         seconds = {}
         for name, run in candidates.items():

@@ -1,0 +1,104 @@
+"""The sections of the speed page: what each measures and what it says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page
+from benchmarks.rows import HEAD, Row
+
+INTRODUCTION = """# Speed
+
+ResNet-50 with random weights and pictures of 224 x 224, where nothing else is said. The yardstick is one forward:
+float32, contiguous NCHW, eval mode, no graph. Candidates are run in turns and each figure is the median of its rounds.
+Rounds during which other processes used more than 5 % of the processor are repeated for up to two minutes.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that is measured by itself.
+
+    Attributes:
+        title: its heading.
+        text: what its figures are of.
+        packages: those whose versions it names.
+        measure: its rows; how quiet the machine was goes to the list.
+    """
+
+    title: str
+    text: str
+    packages: tuple[str, ...]
+    measure: Callable[[list[str]], Iterator[Row]]
+
+    def body(self, name: str, rows: Sequence[Row], remarks: Sequence[str]) -> str:
+        """What stands under the heading."""
+        facts = page.provenance(f"python -m benchmarks {name} --write", ["torch", "seewhy", *self.packages])
+        parts = [self.text, facts, page.table(HEAD, [row.cells for row in rows])]
+        if remarks:
+            parts.append("\n".join(f"* {each}" for each in remarks))
+        return "\n\n".join(parts)
+
+
+SECTIONS: Mapping[str, Section] = {
+    "cam-family": Section(
+        "The CAM family",
+        f"""\
+{cam_family.BATCH} pictures, `{cam_family.LAYER}`. A call includes everything from the tensor of pictures to the maps.
+Ours includes the upsampled heatmaps where packages are compared, although torchcam and captum stop at the layer's grid.
+
+A network as it comes has trainable parameters; then pytorch-grad-cam also computes their gradients. A frozen one needs
+pictures that require a gradient, or there is no graph at all; pytorch-grad-cam then differentiates down to the
+pictures. torchcam and captum, like us, differentiate to the layer only.""",
+        ("torchvision", "grad-cam", "torchcam", "captum"),
+        lambda remarks: cam_family.rows(cam_family.setting(), remarks),
+    ),
+    "masks": Section(
+        "Methods of many forwards",
+        f"""\
+One picture. The forwards that they are compared with are the quickest there are on this processor: batches of
+{masks.BATCH}, channels-last, inference mode. RISE includes making its masks.""",
+        ("torchvision", "torchcam"),
+        masks.rows,
+    ),
+    "evaluating": Section(
+        "Tens of forwards, and evaluating maps",
+        f"""\
+The public loops are written once more in `benchmarks/loops.py`, from their description: one picture at a time,
+float32, contiguous. Group-CAM's code computes the gradients of all parameters; that of
+{few_forwards.GROUPS} groups in one batch is of other rules than its loop. Insertion and deletion are those of RISE's
+evaluator: a forward per step, pixels exchanged in numpy, {evaluating.ROWS} rows of pixels per step. Boxes are those of
+the public WSOL evaluation.
+
+Maps that are judged have no ties here, which evaluators break in ways of their own. Bounds on bfloat16 for Group-CAM
+are asked only where the processor has AMX. Metrics share no forwards: what several methods share is the explaining.""",
+        ("torchvision", "numpy", "scipy", "opencv-python-headless"),
+        lambda remarks: evaluating.rows(cam_family.setting(), remarks),
+    ),
+    "memory": Section(
+        "Memory",
+        f"{memory.CALLS:,} calls of each method, each in a process of its own, those of many forwards with few.",
+        (),
+        lambda _remarks: memory.rows(),
+    ),
+}
+
+
+def renewed(text: str, bodies: Mapping[str, str]) -> str:
+    """The page with some sections written anew, by name; the others stay as they are, or absent.
+
+    Args:
+        text: the page so far.
+        bodies: what shall stand under the headings.
+    """
+    titles = {section.title for section in SECTIONS.values()}
+    known = page.sections(text)
+    new = {section.title: bodies[name] for name, section in SECTIONS.items() if name in bodies}
+    kept = {title: body for title, body in known.items() if title not in titles}
+    ordered = {
+        section.title: (known | new)[section.title]
+        for section in SECTIONS.values()
+        if section.title in known | new
+    }
+    return "\n".join([INTRODUCTION, *(f"## {title}\n\n{body}\n" for title, body in (ordered | kept).items())])
