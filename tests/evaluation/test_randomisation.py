@@ -259,7 +259,22 @@ def test_a_doubtful_mean_is_said_to_be_one(both) -> None:
     )
     verdict = found.verdict("a")
     assert (verdict.dies, verdict.clear) == (True, False)
-    assert "but its interval holds both answers" in verdict.text
+    assert verdict.text.startswith("passes, the map dies, not beyond doubt: rank correlation 0.15 (")
+
+
+def test_seeds_that_disagree_leave_a_doubt_however_sure_the_pictures_are(both) -> None:
+    values = torch.tensor([-0.4, 0.5, 0.1]).view(1, 3, 1, 1).expand(3, 3, 6, 1).double()
+    found = replace(
+        both["cascading"],
+        seeds=(0, 1, 2),
+        similarities={"a": dict.fromkeys(MEASURES, values)},
+        constant={"a": values.isnan()},
+        floors={"a": dict.fromkeys(MEASURES, values[0])},
+    )
+    assert found.estimate("a").low == pytest.approx(found.estimate("a").high)
+    verdict = found.verdict("a")
+    assert (verdict.dies, verdict.clear) == (True, False)
+    assert "(seeds -0.40 to 0.50)" in verdict.text
 
 
 def test_the_result_can_be_read_by_people_and_machines(both) -> None:

@@ -51,7 +51,8 @@ class Verdict:
         method: its name.
         dies: whether its maps die once all is random: |mean rank correlation| <= 0.2. None where that was not asked
             (`independent`), or no map had a value.
-        clear: whether the whole interval lies on that side of the rule.
+        clear: whether the whole interval, and the mean of every seed, lie on that side of the rule. The interval is
+            over pictures; all pictures share a seed's weights, so few seeds can be far off together.
         ignores_head: whether they stay as they were, above 0.95, while the last stage is random; None where no map
             had a value.
         text: the same in words.
@@ -143,15 +144,18 @@ class Randomisation:
             )
             return Verdict(method, None, False, ignores, text)
         dies = abs(last.value) <= DIES
-        within = max(abs(last.low), abs(last.high)) <= DIES
-        beyond = last.low > DIES or last.high < -DIES
+        means = [mean(each[None]) for each in looked_up(self.similarities, method, "spearman")[-1]]
+        seeds = [each for each in means if not math.isnan(each)]
+        lowest, highest = min(last.low, *seeds), max(last.high, *seeds)
+        within = max(abs(lowest), abs(highest)) <= DIES
+        beyond = lowest > DIES or highest < -DIES
         clear = within if dies else beyond
         fate = "passes, the map dies" if dies else "fails, the map stays"
-        doubt = "" if clear else ", but its interval holds both answers"
+        doubt = "" if clear else ", not beyond doubt"
         counted = f" ({last.undefined} of {last.compared} maps have no value)" if last.undefined else ""
         text = (
             f"{fate}{doubt}: rank correlation {last} with the clean map once all is random down to "
-            f"{self.stages[-1]}{counted}, {floor} between different pictures; {said}"
+            f"{self.stages[-1]} (seeds {min(seeds):.2f} to {max(seeds):.2f}){counted}, {floor} between different pictures; {said}"
         )
         return Verdict(method, dies, clear, ignores, text)
 
