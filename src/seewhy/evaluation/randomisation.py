@@ -155,7 +155,8 @@ class Randomisation:
         counted = f" ({last.undefined} of {last.compared} maps have no value)" if last.undefined else ""
         text = (
             f"{fate}{doubt}: rank correlation {last} with the clean map once all is random down to "
-            f"{self.stages[-1]} (seeds {min(seeds):.2f} to {max(seeds):.2f}){counted}, {floor} between different pictures; {said}"
+            f"{self.stages[-1]} (seeds {min(seeds):.2f} to {max(seeds):.2f}){counted}, {floor} between different "
+            f"pictures; {said}"
         )
         return Verdict(method, dies, clear, ignores, text)
 

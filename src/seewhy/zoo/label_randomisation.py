@@ -125,7 +125,7 @@ def label_randomisation(
     """Compare maps of the bundled network `demo` to those of its like, trained on permuted labels.
 
     The check of Adebayo et al. (NeurIPS 2018): what the second network knows of its pictures it knows by heart, so a
-    map that is the same for both does not show how labels go with pictures. It needs a training: about two minutes.
+    map that is the same for both does not show how labels go with pictures. It needs a training: two or three minutes.
 
     Args:
         explainers: registry names or explainers; they share their passes.
