@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from seewhy.evaluation.planted_truth import planted_truth as planted_truth
     from seewhy.evaluation.pointing_game import PointingGame as PointingGame
     from seewhy.evaluation.px_ap import PxAP as PxAP
+    from seewhy.evaluation.randomisation import Randomisation as Randomisation
+    from seewhy.evaluation.randomisation import randomise as randomise
     from seewhy.evaluation.result import compare as compare
     from seewhy.evaluation.sparseness import Sparseness as Sparseness
     from seewhy.explainers.ablation_cam import AblationCAM as AblationCAM
@@ -98,6 +100,7 @@ _PLACES = {
     "evaluation.metric": ["Metric"],
     "evaluation.pointing_game": ["PointingGame"],
     "evaluation.px_ap": ["PxAP"],
+    "evaluation.randomisation": ["Randomisation", "randomise"],
     "evaluation.result": ["compare"],
     "evaluation.sparseness": ["Sparseness"],
     "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],

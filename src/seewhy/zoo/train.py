@@ -37,10 +37,11 @@ class Recipe:
 
     Attributes:
         scenes: how many different ones.
-        epochs: how often each is seen, mirrored half of the time.
+        epochs: how often each is seen.
         batch: pictures per step.
         rate: highest learning rate of AdamW (Loshchilov and Hutter, 2019), reached after a tenth of the steps.
         seed: of the first weights and the order.
+        mirror: whether pictures are mirrored half of the time.
     """
 
     scenes: int = 24_000
@@ -48,6 +49,7 @@ class Recipe:
     batch: int = 64
     rate: float = 4e-3
     seed: int = 0
+    mirror: bool = True
 
 
 def drawn(scenes: Scenes, workers: int = 2) -> tuple[UInt8[Tensor, "B H W 3"], Int[Tensor, " B"]]:
@@ -55,19 +57,29 @@ def drawn(scenes: Scenes, workers: int = 2) -> tuple[UInt8[Tensor, "B H W 3"], I
     context = multiprocessing.get_context("spawn")
     blocks = [slice(start, start + 500) for start in range(0, len(scenes), 500)]
     with ProcessPoolExecutor(workers, context) as pool:
-        parts = list(pool.map(partial(_block, scenes), blocks))
+        parts = list(pool.map(partial(block, scenes), blocks))
     pixels = np.concatenate([pixels for pixels, _ in parts])
     return torch.from_numpy(pixels), torch.tensor([each for _, labels in parts for each in labels])
 
 
-def _block(scenes: Scenes, rows: slice) -> tuple[np.ndarray, list[int]]:
+def block(scenes: Scenes, rows: slice) -> tuple[np.ndarray, list[int]]:
+    """The pixels and class numbers of some scenes, drawn by this process."""
     found = scenes[rows]
     return np.stack([each.pixels for each in found]), [CLASSES.index(each.truth.label) for each in found]
 
 
 def train(scenes: Scenes, recipe: Recipe, say: Callable[[str], None] = print) -> nn.Module:
     """The network after training, in eval mode."""
-    pixels, labels = drawn(scenes)
+    return fit(*drawn(scenes), recipe, say)
+
+
+def fit(
+    pixels: UInt8[Tensor, "B H W 3"],
+    labels: Int[Tensor, " B"],
+    recipe: Recipe,
+    say: Callable[[str], None] = print,
+) -> nn.Module:
+    """The network after training on these pictures, in eval mode."""
     torch.manual_seed(recipe.seed)
     module: nn.Module = build(len(CLASSES)).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = recipe.epochs * (len(labels) // recipe.batch)
@@ -79,7 +91,7 @@ def train(scenes: Scenes, recipe: Recipe, say: Callable[[str], None] = print) ->
         whole = len(order) // recipe.batch * recipe.batch
         for rows in order[:whole].view(-1, recipe.batch):
             inputs = normalised(pixels[rows])
-            if torch.rand(()) < 0.5:
+            if recipe.mirror and torch.rand(()) < 0.5:
                 inputs = inputs.flip(3)
             logits = module(inputs)
             loss = F.cross_entropy(logits, labels[rows], label_smoothing=0.05)
