@@ -1,0 +1,301 @@
+"""Evaluate methods on a dataset: planned first, kept in shards, resumed by the same call, every method alike."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seewhy.errors import InputError, NotApplicableError, SeewhyError
+from seewhy.evaluation.metric import Batch, Metric
+from seewhy.evaluation.result import Result
+from seewhy.evaluation.subjects import Loaded, Subjects
+from seewhy.evaluation.table import Key, Table
+from seewhy.explainers.base import Explainer, Workload, explain_all
+from seewhy.explanation import Cost, Explanation
+from seewhy.network.network import Network
+from seewhy.store import Failed, Item, Plan, Store, Work
+
+_LARGEST = 56  # side of the maps that are kept for looking at
+_CHUNK = 16
+
+
+@dataclass
+class Evaluation:
+    """Some methods, measured on the same things by the same metrics.
+
+    Each method is a work of its own in the store: adding one computes that one, and those that are there stay. The
+    methods of a shard that are missing are computed together, so that they share the pictures, the pass up to the
+    layer and what the metrics compute of it.
+
+    Args:
+        network: the network.
+        explainers: the methods, by the names they get in the results.
+        metrics: what is measured of each; their names must differ.
+        subjects: pictures or mosaics.
+        folder: of the store.
+        chunk: pictures per pass, which belongs to the plan.
+    """
+
+    network: Network
+    explainers: Mapping[str, Explainer]
+    metrics: Sequence[Metric]
+    subjects: Subjects
+    folder: Path
+    chunk: int = _CHUNK
+    refused: dict[str, str] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def works(self) -> dict[str, Work]:
+        """What is kept of each method.
+
+        Raises:
+            InputError: a metric is asked for twice, or a picture cannot be read.
+            StoreError: what is kept is damaged.
+        """
+        names = [each.name for each in self.metrics]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"{', '.join(sorted(doubled))}: ask for a metric once")
+        store, items = Store(self.folder), self.subjects.items
+        columns = {"labels": "string[]", "scores": "float64[]", "map": "map", "layer": "string", "cost": "string"}
+        for name in names:
+            columns |= {name: "float64[]", f"{name}: remarks": "string[]"}
+        return {
+            name: store.open(
+                Plan.model_validate(
+                    {
+                        "kind": "evaluation",
+                        "items": items,
+                        "columns": columns,
+                        "settings": {
+                            "method": each.model_dump(mode="json"),
+                            "metrics": [metric.model_dump(mode="json") for metric in self.metrics],
+                            "subjects": self.subjects.described,
+                        },
+                        "network": self.network.digest,
+                        "environment": environment(self.network),
+                        "shard_size": self.chunk,
+                        "chunk_size": self.chunk,
+                    }
+                )
+            )
+            for name, each in self.explainers.items()
+        }
+
+    @property
+    def left(self) -> int:
+        """Pictures times methods that are not computed yet."""
+        return sum(
+            len(work.plan.shard(number)) for work in self.works.values() for number in work.missing()
+        )
+
+    def cost(self, size: tuple[int, int], targets: int = 1) -> dict[str, Cost]:
+        """What one picture takes at most, by method; metrics included."""
+        measuring = sum((metric.plan(size) for metric in self.metrics), Cost())
+        times = Cost(*(targets * each for each in (measuring.forwards, measuring.backwards, measuring.replays)))
+        return {
+            name: each.plan(Workload(1, targets, (size,)), self.network) + times
+            for name, each in self.explainers.items()
+        }
+
+    def run(self, progress: Callable[[int], object] = lambda done: None) -> None:
+        """Compute what is missing; `progress` is told how many pictures times methods were done since.
+
+        A method that is not defined for the network is left out, and `refused` says why.
+
+        Raises:
+            SeewhyError: all methods are refused, or the store cannot be written.
+        """
+        missing = {name: set(work.missing()) for name, work in self.works.items()}
+        for number in sorted(set().union(*missing.values())):
+            names = [name for name in self.explainers if number in missing[name] and name not in self.refused]
+            shared = _Shard(self, names)
+            for name in names:
+                if name in self.refused:
+                    continue
+                try:
+                    self.works[name].complete(number, lambda items, name=name: shared.rows(name, items))
+                except NotApplicableError as error:
+                    if name not in self.refused:
+                        raise
+                    del error
+                progress(len(self.works[name].plan.shard(number)))
+        if self.explainers and len(self.refused) == len(self.explainers):
+            raise SeewhyError("; ".join(f"{name}: {why}" for name, why in self.refused.items()))
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """What is kept of one method, picture by picture."""
+        if name not in self.refused:
+            yield from self.works[name].rows()
+
+    @cached_property
+    def failed(self) -> dict[str, str]:
+        """Pictures without results, and why: for all methods, or for those that are named."""
+        found: dict[str, dict[str, str]] = {}
+        for name in self.explainers:
+            for row in self.rows(name):
+                if row["failed"] is not None:
+                    found.setdefault(row["id"], {})[name] = row["failed"]
+        asked = len(self.explainers) - len(self.refused)
+        return {
+            id: next(iter(reasons.values()))
+            if len(reasons) == asked and len(set(reasons.values())) == 1
+            else "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            for id, reasons in found.items()
+        }
+
+    @cached_property
+    def results(self) -> dict[str, dict[str, Result]]:
+        """By method and metric; methods without any row are left out."""
+        found: dict[str, dict[str, Result]] = {}
+        for name in self.explainers:
+            rows = [row for row in self.rows(name) if row["failed"] is None]
+            if rows:
+                found[name] = {each.name: Result(each, _table(each.name, rows)) for each in self.metrics}
+        return found
+
+
+class _Shard:
+    """The pictures of one shard, read once, and their maps by all methods that still miss it."""
+
+    def __init__(self, evaluation: Evaluation, names: Sequence[str]) -> None:
+        self.evaluation = evaluation
+        self.names = list(names)
+        self.loaded: Loaded | None = None
+        self.explanations: dict[str, Explanation] = {}
+        self.wrong: dict[str, dict[str, str]] = {}
+
+    def rows(self, name: str, items: Sequence[Item]) -> list[dict[str, Any] | Failed]:
+        """One method's rows.
+
+        Raises:
+            NotApplicableError: the method is not defined for the network.
+        """
+        loaded = self._read(items)
+        wrong = {**loaded.failed, **self.wrong.get(name, {})}
+        if name in self.evaluation.refused:
+            raise NotApplicableError(self.evaluation.refused[name])
+        explanation = self.explanations.pop(name, None)
+        good = [id for id in loaded.ids if id not in wrong]
+        made = dict(zip(good, self._measured(explanation, loaded, good), strict=True)) if explanation else {}
+        return [made[item.id] if item.id in made else Failed(wrong[item.id]) for item in items]
+
+    def _read(self, items: Sequence[Item]) -> Loaded:
+        if self.loaded is None:
+            self.loaded = self.evaluation.subjects.read([item.id for item in items])
+            if self.loaded.ids:
+                self._explain(self.loaded)
+        return self.loaded
+
+    def _explain(self, loaded: Loaded) -> None:
+        """All methods at once; where one fails, each alone, and where that fails, picture by picture."""
+        evaluation = self.evaluation
+        names = [name for name in self.names if name not in evaluation.refused]
+        try:
+            self.explanations = self._maps(names, loaded, None)
+        except NotApplicableError as error:
+            if error.place is None:
+                raise
+            evaluation.refused[names[error.place]] = str(error)
+            self._explain(loaded)
+        except SeewhyError:
+            for name in names:
+                self._alone(name, loaded)
+
+    def _alone(self, name: str, loaded: Loaded) -> None:
+        try:
+            self.explanations |= self._maps([name], loaded, None)
+        except SeewhyError:
+            whole = []
+            for row, id in enumerate(loaded.ids):
+                try:
+                    self._maps([name], loaded, [row])
+                    whole.append(row)
+                except SeewhyError as error:
+                    self.wrong.setdefault(name, {})[id] = str(error)
+            if whole:
+                self.explanations |= self._maps([name], loaded, whole)
+
+    def _maps(self, names: Sequence[str], loaded: Loaded, rows: Sequence[int] | None) -> dict[str, Explanation]:
+        if not names:
+            return {}
+        images, targets = loaded.images, loaded.targets
+        if rows is not None:
+            images = images[list(rows)] if isinstance(images, torch.Tensor) else images.select(rows)
+            targets = None if targets is None else [targets[row] for row in rows]
+        methods = [self.evaluation.explainers[name] for name in names]
+        found = explain_all(self.evaluation.network, images, methods, target=targets)
+        return dict(zip(names, found.values(), strict=True))
+
+    def _measured(self, explanation: Explanation, loaded: Loaded, good: Sequence[str]) -> list[dict[str, Any]]:
+        rows = [loaded.ids.index(id) for id in good]
+        images: Any = loaded.images
+        if len(rows) < len(loaded.ids):
+            images = images[rows] if isinstance(images, torch.Tensor) else images.select(rows)
+        truths = None if loaded.truths is None else [loaded.truths[row] for row in rows]
+        batch = Batch.of(self.evaluation.network, images, explanation, truths, good)
+        made: list[dict[str, Any]] = [
+            {
+                "labels": list(labels),
+                "scores": scores,
+                "map": kept,
+                "layer": ", ".join(map(str, explanation.maps)),
+                "cost": explanation.cost_per_picture,
+            }
+            for labels, scores, kept in zip(
+                explanation.labels, explanation.scores.double().tolist(), _small(batch.filled), strict=True
+            )
+        ]
+        for metric in self.evaluation.metrics:
+            found = metric.measured(batch)
+            for row, own in enumerate(made):
+                own[metric.name] = found.data[row].double().flatten().tolist()
+                remarks = [found.remarks.get((row, column), "") for column in range(found.data.shape[1])]
+                own[f"{metric.name}: remarks"] = remarks
+        return made
+
+
+def environment(network: Network) -> dict[str, str]:
+    """What the last bits of results depend on."""
+    from seewhy import __version__
+
+    return {
+        "seewhy": __version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else network.device.type,
+        "machine": platform.machine(),
+    }
+
+
+def _small(batch: Batch) -> list[Any]:
+    """Evidence (T, h, w) of each picture for looking at, no larger than it needs to be."""
+    explanation = batch.explanation
+    grid = explanation.grid().float()
+    if explanation.rectifies == "grid":
+        grid = grid.clamp_min(0)
+    size = (min(grid.shape[-2], _LARGEST), min(grid.shape[-1], _LARGEST))
+    if size != grid.shape[-2:]:
+        grid = torch.nn.functional.adaptive_avg_pool2d(grid, size)
+    return list(grid.cpu().numpy())
+
+
+def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    keys: list[Key] = []
+    data: list[list[float]] = []
+    remarks: dict[Key, str] = {}
+    for row in rows:
+        values = row[name]
+        each = len(values) // len(row["labels"])
+        for column, label in enumerate(row["labels"]):
+            key = row["id"], label
+            keys.append(key)
+            data.append([math.nan if v is None else v for v in values[column * each : (column + 1) * each]])
+            if remark := row[f"{name}: remarks"][column]:
+                remarks[key] = remark
+    return Table.sorted(keys, torch.tensor(data, dtype=torch.float64), remarks)
