@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from seewhy.evaluation.max_box_acc import MaxBoxAcc as MaxBoxAcc
     from seewhy.evaluation.max_box_acc import MaxBoxAccV2 as MaxBoxAccV2
     from seewhy.evaluation.metric import Metric as Metric
+    from seewhy.evaluation.occlusion_correlation import OcclusionCorrelation as OcclusionCorrelation
     from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
     from seewhy.evaluation.planted_truth import planted_truth as planted_truth
     from seewhy.evaluation.pointing_game import PointingGame as PointingGame
     from seewhy.evaluation.px_ap import PxAP as PxAP
     from seewhy.evaluation.result import compare as compare
+    from seewhy.evaluation.road import ROAD as ROAD
     from seewhy.evaluation.sparseness import Sparseness as Sparseness
     from seewhy.explainers.ablation_cam import AblationCAM as AblationCAM
     from seewhy.explainers.base import Explainer as Explainer
@@ -96,9 +98,11 @@ _PLACES = {
     "evaluation.localisation_error": ["LocalisationError"],
     "evaluation.max_box_acc": ["MaxBoxAcc", "MaxBoxAccV2"],
     "evaluation.metric": ["Metric"],
+    "evaluation.occlusion_correlation": ["OcclusionCorrelation"],
     "evaluation.pointing_game": ["PointingGame"],
     "evaluation.px_ap": ["PxAP"],
     "evaluation.result": ["compare"],
+    "evaluation.road": ["ROAD"],
     "evaluation.sparseness": ["Sparseness"],
     "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],
     "explainers.base": ["Explainer", "explain_all", "make"],

@@ -133,6 +133,9 @@ _METRICS = (
           "Chattopadhyay et al., WACV 2018", "", _TWO),
     Entry("increase-in-confidence", "seewhy.evaluation.increase_in_confidence:IncreaseInConfidence",
           "Increase in confidence", "Chattopadhyay et al., WACV 2018", "", _TWO),
+    Entry("road", "seewhy.evaluation.road:ROAD", "ROAD", "Rong et al., ICML 2022", "", "19 forwards"),
+    Entry("occlusion-correlation", "seewhy.evaluation.occlusion_correlation:OcclusionCorrelation",
+          "Occlusion correlation", "Zeiler and Fergus, ECCV 2014", "", "197 forwards at 224 pixels"),
 )  # fmt: skip
 
 
