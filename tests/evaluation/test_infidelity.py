@@ -63,7 +63,7 @@ def test_gradient_times_difference_is_summed_over_the_square(baseline) -> None:
     assert play(images, added.sum(1), **settings).value.item() == pytest.approx(0, abs=1e-9)
     assert play(images, added.sum(1), **{**settings, "multiplied": False}).value > 1e-3
     split = explained(added[:, None, 0])
-    split = seewhy.explanation.replace(split, maps={site: added[:, None] for site in split.maps})
+    split = seewhy.explanation.replace(split, maps=dict.fromkeys(split.maps, added[:, None]))
     assert Infidelity(samples=20, **settings)(NETWORK, images, split).value.item() == pytest.approx(
         0, abs=1e-9
     )
