@@ -91,6 +91,17 @@ def test_nothing_about_the_network_changes() -> None:
     assert all(each.grad is None for each in network.parameters())
 
 
+def test_the_answer_of_a_single_logit_is_held_though_the_copies_answer_otherwise() -> None:
+    class One(nn.Module):
+        def forward(self, x):
+            return x.mean((1, 2, 3))[:, None]
+
+    images = IMAGES - IMAGES.mean((1, 2, 3), keepdim=True)  # answers on the edge
+    given = seewhy.InputXGradient()(One(), images, target=1)
+    found = MaxSensitivity(samples=3)(One(), images, given)
+    assert found.undefined == 0
+
+
 def test_other_inputs_stay_those_of_the_picture() -> None:
     class Two(nn.Module):
         def __init__(self):

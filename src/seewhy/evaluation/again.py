@@ -39,7 +39,7 @@ def again(
     labels = tuple(batch.explanation.labels[row] for row in chosen)
     with batch.network.prepared(batch.images) as arguments:
         shown = arguments.showing({arguments.pictures[0]: pixels}, rows)
-    inputs = {**dict(enumerate(shown.positional)), **shown.named}
+    inputs: dict[int | str, Any] = dict([*enumerate(shown.positional), *shown.named.items()])
     method = explainer(batch, seed=seed)
     found = explain_all(batch.network, inputs, [method], Explained(labels), chunk=len(batch.pixels))
     return found[method.name]

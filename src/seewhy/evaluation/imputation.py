@@ -57,8 +57,7 @@ def _solved(
     active = torch.arange(len(right), device=right.device)
 
     def times(values: Tensor, holes: Tensor) -> Tensor:
-        product: Tensor = holes * (weights * values - _around(values))
-        return product
+        return (weights * values - _around(values)).mul_(holes)
 
     value, rest = start, right - times(start, holes)
     scaled = rest / weights
@@ -79,11 +78,11 @@ def _solved(
         product = times(along, holes)
         # Where a system has converged to its last digit, both are zero.
         stride = energy / (along * product).sum((-2, -1), keepdim=True).clamp_min(_TINY)
-        value = value + stride * along
-        rest = rest - stride * product
+        value.addcmul_(stride, along)
+        rest.addcmul_(stride, product, value=-1)
         scaled = rest / weights
         before, energy = energy, (rest * scaled).sum((-2, -1), keepdim=True)
-        along = scaled + energy / before.clamp_min(_TINY) * along
+        along = torch.addcmul(scaled, energy / before.clamp_min(_TINY), along)
     found[active] = value
     return found
 
@@ -98,6 +97,6 @@ def _length(values: Float[Tensor, "N H W"]) -> Float[Tensor, "N 1 1"]:
 def _around(values: Tensor) -> Tensor:
     """The weighted sum of every pixel's neighbours: (1, 2, 1) along both axes is 12 times that and 4 of itself."""
     padded = F.pad(values, (1, 1, 1, 1))
-    upright = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]
-    both = upright[..., :-2] + 2 * upright[..., 1:-1] + upright[..., 2:]
-    return both / 12 - values / 3
+    upright = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
+    both = (upright[..., :-2] + upright[..., 2:]).add_(upright[..., 1:-1], alpha=2)
+    return both.mul_(1 / 12).sub_(values, alpha=1 / 3)

@@ -116,7 +116,7 @@ class Infidelity(Metric):
             taken, weight = self._drawn(batch, background, rows, numbers)
             if not split:
                 weight = weight[:, :1] if self.multiplied else weight.sum(1, keepdim=True)
-            for row in rows.unique().tolist():
+            for row in sorted(set(rows.tolist())):
                 own = rows == row
                 foretold[row, numbers[own]] = weight[own].flatten(1).to(exact) @ maps[row].T
             return pictures[rows] - taken

@@ -79,7 +79,7 @@ class NoisyCopiesMetric(Metric):
         changes = found.view(count, self.samples, -1).transpose(1, 2)
         counted = torch.isfinite(changes)
         data = torch.stack([changes.nan_to_num(-math.inf).amax(2), changes.nanmean(2)], dim=2)
-        size, difference = clean.norm(dim=2), (clean - given).norm(dim=2)
+        size, difference = _norm(clean), _norm(clean - given)
         empty, other, alone = size == 0, difference > _SAME * size, ~counted.any(2)
         remarks = {
             **dict.fromkeys(places(alone), _NONE),
@@ -142,7 +142,11 @@ class MaxSensitivity(NoisyCopiesMetric):
 
 def relative_change(clean: Float[Tensor, "M T n"], noisy: Float[Tensor, "M T n"]) -> Float[Tensor, "M T"]:
     """|noisy - clean| / |clean|; NaN for what was zero and stays it."""
-    return (noisy - clean).norm(dim=2) / clean.norm(dim=2)
+    return _norm(noisy - clean) / _norm(clean)
+
+
+def _norm(values: Float[Tensor, "M T n"]) -> Float[Tensor, "M T"]:
+    return values.square().sum(2).sqrt()
 
 
 def _flat(explanation: Explanation, batch: Batch) -> Float[Tensor, "M T n"]:

@@ -141,12 +141,20 @@ class Explained(Target):
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = main_output(outputs)
-        if output.ndim == 2:
+        if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
+            # A single logit: what would be predicted of one that is positive, and of one that is not.
+            yes, no = (Predicted().bind(torch.full_like(output, sign), network).labels for sign in (1, -1))
+            if all(label in pair for label, *pair in zip(self.labels, yes, no, strict=True)):
+                signs = [
+                    1 if label == positive else -1 for label, positive in zip(self.labels, yes, strict=True)
+                ]
+                return Predicted().bind(torch.tensor(signs).to(output).view_as(output), network)
+        elif output.ndim == 2:
             predicted = Predicted().bind(outputs, network)
             if predicted.labels == self.labels:
                 return predicted
             numbers = {network.class_name(index): index for index in range(output.shape[1])}
-            if output.shape[1] > 1 and all(label in numbers for row in self.labels for label in row):
+            if all(label in numbers for row in self.labels for label in row):
                 return Logit([[numbers[label] for label in row] for row in self.labels]).bind(
                     outputs, network
                 )

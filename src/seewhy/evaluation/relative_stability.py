@@ -42,7 +42,7 @@ class RelativeStability(NoisyCopiesMetric):
     ) -> Float[Tensor, "M T"]:
         pictures, noise = batch.pixels[rows].flatten(1).float(), noise.flatten(1)
         if self.form == "norms":
-            moved = noise.norm(dim=1) / pictures.norm(dim=1)
+            moved = noise.square().sum(1).sqrt() / pictures.square().sum(1).sqrt()
             changed = relative_change(clean[0], noisy[0])
         else:
             moved = _ratio(noise, pictures)
@@ -58,4 +58,4 @@ class RelativeStability(NoisyCopiesMetric):
 
 def _ratio(change: Tensor, values: Tensor) -> Tensor:
     """The norm of a change divided by each value; what is zero and stays it does not change."""
-    return torch.where(change == 0, 0.0, change / values).norm(dim=-1)
+    return torch.where(change == 0, 0.0, change / values).square().sum(-1).sqrt()
