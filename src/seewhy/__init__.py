@@ -20,20 +20,26 @@ if TYPE_CHECKING:
     from seewhy.evaluation.energy_pointing_game import EnergyPointingGame as EnergyPointingGame
     from seewhy.evaluation.entropy import Entropy as Entropy
     from seewhy.evaluation.increase_in_confidence import IncreaseInConfidence as IncreaseInConfidence
+    from seewhy.evaluation.infidelity import Infidelity as Infidelity
     from seewhy.evaluation.insertion_deletion import Deletion as Deletion
     from seewhy.evaluation.insertion_deletion import Insertion as Insertion
     from seewhy.evaluation.insertion_deletion import InsertionDeletion as InsertionDeletion
     from seewhy.evaluation.localisation_error import LocalisationError as LocalisationError
     from seewhy.evaluation.max_box_acc import MaxBoxAcc as MaxBoxAcc
     from seewhy.evaluation.max_box_acc import MaxBoxAccV2 as MaxBoxAccV2
+    from seewhy.evaluation.max_sensitivity import MaxSensitivity as MaxSensitivity
     from seewhy.evaluation.metric import Metric as Metric
+    from seewhy.evaluation.occlusion_correlation import OcclusionCorrelation as OcclusionCorrelation
     from seewhy.evaluation.planted_truth import PlantedTruth as PlantedTruth
     from seewhy.evaluation.planted_truth import planted_truth as planted_truth
     from seewhy.evaluation.pointing_game import PointingGame as PointingGame
     from seewhy.evaluation.px_ap import PxAP as PxAP
     from seewhy.evaluation.randomisation import Randomisation as Randomisation
     from seewhy.evaluation.randomisation import randomise as randomise
+    from seewhy.evaluation.relative_stability import RelativeStability as RelativeStability
     from seewhy.evaluation.result import compare as compare
+    from seewhy.evaluation.road import ROAD as ROAD
+    from seewhy.evaluation.seed_stability import SeedStability as SeedStability
     from seewhy.evaluation.sparseness import Sparseness as Sparseness
     from seewhy.explainers.ablation_cam import AblationCAM as AblationCAM
     from seewhy.explainers.base import Explainer as Explainer
@@ -94,14 +100,20 @@ _PLACES = {
     "evaluation.energy_pointing_game": ["EnergyPointingGame"],
     "evaluation.entropy": ["Entropy"],
     "evaluation.increase_in_confidence": ["IncreaseInConfidence"],
+    "evaluation.infidelity": ["Infidelity"],
     "evaluation.insertion_deletion": ["Deletion", "Insertion", "InsertionDeletion"],
     "evaluation.localisation_error": ["LocalisationError"],
     "evaluation.max_box_acc": ["MaxBoxAcc", "MaxBoxAccV2"],
+    "evaluation.max_sensitivity": ["MaxSensitivity"],
     "evaluation.metric": ["Metric"],
+    "evaluation.occlusion_correlation": ["OcclusionCorrelation"],
     "evaluation.pointing_game": ["PointingGame"],
     "evaluation.px_ap": ["PxAP"],
     "evaluation.randomisation": ["Randomisation", "randomise"],
+    "evaluation.relative_stability": ["RelativeStability"],
     "evaluation.result": ["compare"],
+    "evaluation.road": ["ROAD"],
+    "evaluation.seed_stability": ["SeedStability"],
     "evaluation.sparseness": ["Sparseness"],
     "evaluation.planted_truth": ["PlantedTruth", "planted_truth"],
     "explainers.base": ["Explainer", "explain_all", "make"],

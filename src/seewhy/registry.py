@@ -145,6 +145,17 @@ _METRICS = (
           "Chattopadhyay et al., WACV 2018", "", _TWO),
     Entry("increase-in-confidence", "seewhy.evaluation.increase_in_confidence:IncreaseInConfidence",
           "Increase in confidence", "Chattopadhyay et al., WACV 2018", "", _TWO),
+    Entry("road", "seewhy.evaluation.road:ROAD", "ROAD", "Rong et al., ICML 2022", "", "19 forwards"),
+    Entry("occlusion-correlation", "seewhy.evaluation.occlusion_correlation:OcclusionCorrelation",
+          "Occlusion correlation", "Zeiler and Fergus, ECCV 2014", "", "197 forwards at 224 pixels"),
+    Entry("infidelity", "seewhy.evaluation.infidelity:Infidelity", "Infidelity", "Yeh et al., NeurIPS 2019", "",
+          "101 forwards"),
+    Entry("max-sensitivity", "seewhy.evaluation.max_sensitivity:MaxSensitivity", "Max-sensitivity",
+          "Yeh et al., NeurIPS 2019", "", "11 times the method"),
+    Entry("relative-stability", "seewhy.evaluation.relative_stability:RelativeStability", "Relative input stability",
+          "Agarwal et al., 2022", "", "11 times the method"),
+    Entry("seed-stability", "seewhy.evaluation.seed_stability:SeedStability", "Seed stability", "our own", "",
+          "3 times the method"),
 )  # fmt: skip
 
 

@@ -20,13 +20,16 @@ from seewhy.evaluation.bbox_share import BboxShare
 from seewhy.evaluation.energy_pointing_game import EnergyPointingGame
 from seewhy.evaluation.entropy import Entropy
 from seewhy.evaluation.increase_in_confidence import IncreaseInConfidence
+from seewhy.evaluation.infidelity import Infidelity
 from seewhy.evaluation.insertion_deletion import Deletion, Insertion, InsertionDeletion
 from seewhy.evaluation.localisation_error import LocalisationError
 from seewhy.evaluation.max_box_acc import MaxBoxAcc, MaxBoxAccV2
 from seewhy.evaluation.metric import NOT_FINITE
+from seewhy.evaluation.occlusion_correlation import OcclusionCorrelation
 from seewhy.evaluation.pointing_game import PointingGame
 from seewhy.evaluation.px_ap import PxAP
 from seewhy.evaluation.result import Result, compare, holm
+from seewhy.evaluation.road import ROAD
 from seewhy.evaluation.sparseness import Sparseness
 from seewhy.evaluation.table import Table
 
@@ -40,6 +43,8 @@ READING = [
 RUNNING = [
     *(Insertion(rows=2, substrate="blur", **FEW), Deletion(rows=3, **FEW), AverageDrop(**FEW)),
     *(InsertionDeletion(rows=4, **FEW), IncreaseInConfidence(mask="top-15", **FEW)),
+    *(ROAD(percentiles=(20, 70), **FEW), OcclusionCorrelation(cell=3, **FEW)),
+    Infidelity(samples=4, scaled=True, **FEW),
 ]
 ALL = [*READING, *RUNNING]
 NETWORK = linear()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 from seewhy.errors import InputError
 from seewhy.evaluation.metric import Batch
 from seewhy.explainers.baseline import baseline, blurred, convolved
-from seewhy.explainers.masking import Masking, score_masked
+from seewhy.explainers.masking import Masking, answers, fitting, score_masked
 from seewhy.explainers.study import Study
 from seewhy.network.network import Network, main_output
-from seewhy.network.precision import Precision
+from seewhy.network.precision import Precision, chunked
 from seewhy.targets import BoundTarget, Logit, Predicted, Target
 
 Substrate = Literal["zero", "blur", "blur-11", "blur-51"]
@@ -30,6 +30,11 @@ PRECISION = (
 )
 Keep = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Int[Tensor, " M"]], Tensor]
 """From picture, target and step numbers to masks (M, H, W): 1 keeps a pixel, 0 puts the substrate there."""
+
+
+Changed = Callable[[Int[Tensor, " M"], Int[Tensor, " M"]], Tensor]
+"""From picture numbers and numbers of changes to the changed pictures (M, C, H, W)."""
+Ask = Callable[[BoundTarget], BoundTarget]
 
 
 def scores(
@@ -51,12 +56,42 @@ def scores(
         found[rows, numbers] = own.to(found)
 
     with batch.network.prepared(batch.images) as arguments:
-        study = Study(batch.network, arguments, _Explained(batch.explanation.labels), "")
+        study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
         key = arguments.pictures[0]
         background = substituted(batch.network, arguments[key], substrate)
         how = Masking(background, "probability" if score == "probability" else "target", precision)
         score_masked(study, key, targets * steps, masks, collect, how)
     return found.view(count, targets, steps)
+
+
+def changed_scores(
+    batch: Batch, count: int, changed: Changed, ask: Ask, precision: Precision
+) -> Float[Tensor, "B N T"]:
+    """The scores of each map's classes for N pictures made from each picture, many per forward.
+
+    Args:
+        batch: the pictures and the classes.
+        count: pictures made from each (N).
+        changed: makes those of a chunk; it may be called again for a chunk that did not fit.
+        ask: from the question about the classes' logits to what is asked, as `BoundTarget.as_probability`.
+        precision: number format of the forwards.
+
+    Raises:
+        InputError: the maps explain no classes.
+    """
+    with batch.network.prepared(batch.images) as arguments:
+        study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
+        question, key = ask(study.question), arguments.pictures[0]
+
+        def run(start: int, stop: int) -> Tensor:
+            flat = torch.arange(start, stop, device=batch.pixels.device)
+            rows, numbers = flat // count, flat % count
+            shown = changed(rows, numbers).to(batch.pixels)
+            return answers(study, question, {key: shown}, rows, precision)
+
+        total = len(batch.pixels) * count
+        found = torch.cat(list(chunked(run, total, fitting(study))))
+    return found.view(len(batch.pixels), count, -1)
 
 
 def substituted(
@@ -92,23 +127,38 @@ def rise_kernel() -> Float[Tensor, "11"]:
 
 
 @dataclass(frozen=True)
-class _Explained(Target):
-    """The classes that maps explain, found again by their names."""
+class Explained(Target):
+    """The classes that maps explain, found again by their names.
+
+    Args:
+        labels: per picture the T names.
+    """
 
     labels: tuple[tuple[str, ...], ...] = ()
 
+    def pick(self, rows: Sequence[int], batch: int) -> Target:
+        return replace(self, labels=tuple(self.labels[row] for row in rows))
+
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = main_output(outputs)
-        if output.ndim == 2:
+        if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
+            # A single logit: what would be predicted of one that is positive, and of one that is not.
+            yes, no = (Predicted().bind(torch.full_like(output, sign), network).labels for sign in (1, -1))
+            if all(label in pair for label, *pair in zip(self.labels, yes, no, strict=True)):
+                signs = [
+                    1 if label == positive else -1 for label, positive in zip(self.labels, yes, strict=True)
+                ]
+                return Predicted().bind(torch.tensor(signs).to(output).view_as(output), network)
+        elif output.ndim == 2:
             predicted = Predicted().bind(outputs, network)
             if predicted.labels == self.labels:
                 return predicted
             numbers = {network.class_name(index): index for index in range(output.shape[1])}
-            if output.shape[1] > 1 and all(label in numbers for row in self.labels for label in row):
+            if all(label in numbers for row in self.labels for label in row):
                 return Logit([[numbers[label] for label in row] for row in self.labels]).bind(
                     outputs, network
                 )
         raise InputError(
             f"the maps explain {', '.join(sorted({label for row in self.labels for label in row}))}, which are no "
-            f"classes of {network.name}; insertion, deletion and drops are measured for classes"
+            f"classes of {network.name}; what pictures lose by being changed is measured for classes"
         )

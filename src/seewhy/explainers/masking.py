@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,18 +91,35 @@ def score_masked(
             torch.mul(difference[row], full[part], out=shown[part])
             if background is not None:
                 shown[part] += background[row]
-        with torch.inference_mode(), autocast(how.precision, device):
-            outputs = arguments.showing({key: shown}, rows).call(study.network.module)
-        with torch.no_grad():
-            outputs = map_tensors(_plain, outputs)
-            scores = question.select(rows.cpu())(outputs)
-        return rows, numbers, scores, full[:, 0]
+        return rows, numbers, answers(study, question, {key: shown}, rows, how.precision), full[:, 0]
 
     for part in chunked(run, total, chunk):
         collect(*part)
     cost = Cost(forwards=total)
     study.cost += cost
     return cost
+
+
+def answers(
+    study: Study,
+    question: BoundTarget,
+    shown: Mapping[int | str, Float[Tensor, "M C H W"]],
+    rows: Int[Tensor, " M"],
+    precision: Precision,
+) -> Float[Tensor, "M T"]:
+    """What a question makes of M other pictures, without a graph.
+
+    Args:
+        study: the pictures under study.
+        question: about them.
+        shown: per picture input the M pictures.
+        rows: which picture under study each is made from.
+        precision: the number format of the forwards.
+    """
+    with torch.inference_mode(), autocast(precision, rows.device):
+        outputs = study.arguments.showing(shown, rows).call(study.network.module)
+    with torch.no_grad():
+        return question.select(rows.cpu())(map_tensors(_plain, outputs))
 
 
 def _background(study: Study, pictures: Tensor, kind: Baseline | Tensor) -> Tensor | None:
