@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seewhy.evaluation.average_drop import AverageDrop as AverageDrop
     from seewhy.evaluation.bbox_share import BboxShare as BboxShare
     from seewhy.evaluation.energy_pointing_game import EnergyPointingGame as EnergyPointingGame
+    from seewhy.evaluation.energy_pointing_game import GridPointing as GridPointing
     from seewhy.evaluation.entropy import Entropy as Entropy
     from seewhy.evaluation.increase_in_confidence import IncreaseInConfidence as IncreaseInConfidence
     from seewhy.evaluation.infidelity import Infidelity as Infidelity
@@ -97,7 +98,7 @@ _PLACES = {
     "errors": ["SeewhyError"],
     "evaluation.average_drop": ["AverageDrop"],
     "evaluation.bbox_share": ["BboxShare"],
-    "evaluation.energy_pointing_game": ["EnergyPointingGame"],
+    "evaluation.energy_pointing_game": ["EnergyPointingGame", "GridPointing"],
     "evaluation.entropy": ["Entropy"],
     "evaluation.increase_in_confidence": ["IncreaseInConfidence"],
     "evaluation.infidelity": ["Infidelity"],

@@ -46,6 +46,10 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
 
+    def times(self, count: int) -> Cost:
+        """So often the same."""
+        return Cost(*(count * getattr(self, f.name) for f in fields(Cost)))
+
     def within(self, bound: Cost) -> bool:
         """Whether no count exceeds the bound's; set-up is bounded by what it is, once per network."""
         return (
@@ -122,6 +126,16 @@ class Explanation:
     def __repr__(self) -> str:
         sites = ", ".join(f"{site} {tuple(values.shape)}" for site, values in self.maps.items())
         return f"Explanation({self.method} of {self.network}: {sites}; {self.cost})"
+
+    @property
+    def cost_per_picture(self) -> str:
+        """What one picture took, in words."""
+        counts = {"forward": self.cost.forwards, "backward": self.cost.backwards, "replay": self.cost.replays}
+        return ", ".join(
+            f"{count / len(self):g} {word}{'' if count == len(self) else 's'}"
+            for word, count in counts.items()
+            if count
+        )
 
     def at(self, site: Site | str | None = None) -> Float[Tensor, "B T *grid"]:
         """The values at one site, named by its layer; the only one by default.
@@ -233,7 +247,7 @@ class Explanation:
             predictions=tuple(self.predictions[row] for row in rows),
             notes=tuple(self.notes[row] for row in rows),
             pixels=None if self.pixels is None else self.pixels[index.to(self.pixels.device)],
-            images=None if self.images is None else _selected(self.images, rows),
+            images=None if self.images is None else self.images.select(rows),
         )
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -344,16 +358,6 @@ def joined(parts: Sequence[Explanation]) -> Explanation:
         notes=tuple(row for part in parts for row in part.notes),
         cost=sum((part.cost for part in parts), Cost()),
         pixels=None if first.pixels is None else torch.cat([p.pixels for p in parts if p.pixels is not None]),
-    )
-
-
-def _selected(images: Images, rows: Sequence[int]) -> Images:
-    return replace(
-        images,
-        pixels=images.pixels[list(rows)],
-        paths=tuple(images.paths[row] for row in rows),
-        frames=tuple(images.frames[row] for row in rows),
-        failed=(),
     )
 
 

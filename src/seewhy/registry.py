@@ -123,6 +123,8 @@ _METRICS = (
           "Zhang et al., IJCV 2018", "objects", _MAPS),
     Entry("energy-pointing-game", "seewhy.evaluation.energy_pointing_game:EnergyPointingGame",
           "Energy-based pointing game", "Wang et al., CVPR workshop 2020", "objects", _MAPS),
+    Entry("grid-pointing", "seewhy.evaluation.energy_pointing_game:GridPointing", "Grid pointing",
+          "Boehle et al., CVPR 2021", "mosaics", _MAPS),
     Entry("bbox-share", "seewhy.evaluation.bbox_share:BboxShare", "Bounding box share",
           "Arras et al., Information Fusion 2022", "objects", _MAPS),
     Entry("max-box-acc", "seewhy.evaluation.max_box_acc:MaxBoxAcc", "MaxBoxAcc", "Choe et al., CVPR 2020", "boxes",

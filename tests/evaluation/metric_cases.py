@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,3 +90,19 @@ def maps_of_all_kinds(count: int, side: int = 8, targets: int = 1, seed: int = 3
     maps[seed % count] = 0
     maps[(seed + 1) % count] = 1
     return maps
+
+
+def slow_spearman(first: list[float], second: list[float]) -> float:
+    """Rank correlation, every rank by counting what is less and what is equal."""
+
+    def ranks(values):
+        return [
+            sum(other < each for other in values) + (sum(other == each for other in values) - 1) / 2
+            for each in values
+        ]
+
+    x, y = ranks(first), ranks(second)
+    mean = (len(x) - 1) / 2
+    product = sum((a - mean) * (b - mean) for a, b in zip(x, y, strict=True))
+    squares = sum((a - mean) ** 2 for a in x) * sum((b - mean) ** 2 for b in y)
+    return product / math.sqrt(squares) if squares else math.nan

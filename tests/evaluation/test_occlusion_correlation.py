@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from metric_cases import Linear, explained, linear, maps_of_all_kinds, pictures
-from test_similarity import slow
+from metric_cases import Linear, explained, linear, maps_of_all_kinds, pictures, slow_spearman
 
 from seewhy.evaluation.occlusion_correlation import OcclusionCorrelation
 from seewhy.explainers.baseline import blurred
@@ -40,7 +39,7 @@ def test_the_correlation_is_that_of_a_loop_over_cells_of_all_sizes(baseline) -> 
                 means.append(float(values[cell].mean()))
                 drops.append(float(clean - NETWORK(covered[None]).softmax(1)[0, 0]))
         assert len(means) == 16
-        expected.append(slow(means, drops))
+        expected.append(slow_spearman(means, drops))
     torch.testing.assert_close(found.values, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=0)
 
 

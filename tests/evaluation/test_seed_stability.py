@@ -6,9 +6,8 @@ from itertools import combinations
 
 import pytest
 import torch
-from metric_cases import pictures
+from metric_cases import pictures, slow_spearman
 from test_max_sensitivity import convolutional
-from test_similarity import slow
 
 import seewhy
 from seewhy.evaluation.seed_stability import SeedStability
@@ -25,7 +24,10 @@ def test_the_number_is_the_mean_over_pairs_of_seeds() -> None:
         seewhy.RISE(masks=40, seed=seed)(NETWORK, IMAGES, target=2).values.flatten(2) for seed in range(3)
     ]
     for row in range(3):
-        pairs = [slow(one[row, 0].tolist(), other[row, 0].tolist()) for one, other in combinations(maps, 2)]
+        pairs = [
+            slow_spearman(one[row, 0].tolist(), other[row, 0].tolist())
+            for one, other in combinations(maps, 2)
+        ]
         # Between batches of other sizes masks' scores round differently, which exchanges neighbours in rank.
         assert result.values[row].item() == pytest.approx(sum(pairs) / 3, abs=1e-4)
 

@@ -17,13 +17,15 @@ DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 app = App(
     name="seewhy",
     help="See why a convolutional network decides what it decides.\n\n"
-    "Exit codes: 0 done, 1 failure, 2 usage, 3 finished but some pictures failed, 130 interrupted.",
+    "Exit codes: 0 done, 1 failure, 2 usage, 3 finished but some pictures failed, 4 a required bound does not "
+    "hold, 130 interrupted.",
     version=__version__,
     version_flags=["--version"],
     default_parameter=Parameter(negative=()),
 )
 for _name, _help in {
     "demo": "Find a planted fault with the bundled networks, and see it in a report.",
+    "evaluate": "Measure methods on a dataset: how far can their maps be trusted?",
     "explain": "Explain pictures: maps, predictions and one self-contained report.",
     "layers": "List the layers of a network, and which one a map is drawn on.",
     "methods": "List the methods: paper, needs, cost.",

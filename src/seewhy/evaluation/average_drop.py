@@ -57,7 +57,7 @@ class ShownMetric(Metric):
             remarks[row, column] = f"the class's probability is below {_LEAST} before anything is covered"
         return Measured(torch.where(found[..., :1] < _LEAST, math.nan, data), remarks)
 
-    def plan(self, size: tuple[int, int]) -> Cost:
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
         return Cost(forwards=2)
 
     def details(self, table: Table) -> dict[str, Tensor]:

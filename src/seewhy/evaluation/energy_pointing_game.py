@@ -15,17 +15,8 @@ from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.network.precision import exact_type
 
 
-class EnergyPointingGame(RegionMetric):
-    """Energy-based pointing game (Wang et al., Score-CAM, CVPR workshop 2020): sum of E inside over sum of E.
-
-    A constant map scores the object's share of the area, which is why the details hold that `area`, and the `gain`
-    over it: (energy - area) / (1 - area).
-    """
-
-    title: ClassVar[str] = "Energy-based pointing game"
-    paper: ClassVar[str] = "Wang et al., CVPR workshop 2020"
-
-    name: Literal["energy-pointing-game"] = "energy-pointing-game"
+class EnergyMetric(RegionMetric):
+    """Base of the metrics that ask how much of the evidence lies in a region: rows of that share and its area's."""
 
     def measure(self, batch: Batch) -> Measured:
         labels = batch.explanation.labels
@@ -49,6 +40,32 @@ class EnergyPointingGame(RegionMetric):
         gains = (share - area) / torch.where(area < 1, 1 - area, math.nan)
         once = torch.ones_like(table.exact[:, :1]).T
         return {"area": weighted_mean(area, once)[0], "gain": weighted_mean(gains, once)[0], "gains": gains}
+
+
+class EnergyPointingGame(EnergyMetric):
+    """Energy-based pointing game (Wang et al., Score-CAM, CVPR workshop 2020): sum of E inside over sum of E.
+
+    A constant map scores the object's share of the area, which is why the details hold that `area`, and the `gain`
+    over it: (energy - area) / (1 - area).
+    """
+
+    title: ClassVar[str] = "Energy-based pointing game"
+    paper: ClassVar[str] = "Wang et al., CVPR workshop 2020"
+
+    name: Literal["energy-pointing-game"] = "energy-pointing-game"
+
+
+class GridPointing(EnergyMetric):
+    """Grid pointing (Boehle et al., CVPR 2021): share of a class's evidence in its own quarter of a mosaic of four.
+
+    Chance is 0.25, which a map that ignores the class scores exactly, on average over the four. It takes no boxes, but
+    pictures that are mosaics: `evaluation.subjects.draw_mosaics` makes them.
+    """
+
+    title: ClassVar[str] = "Grid pointing"
+    paper: ClassVar[str] = "Boehle et al., CVPR 2021"
+
+    name: Literal["grid-pointing"] = "grid-pointing"
 
 
 def energy(maps: Float[Tensor, "n T H W"], inside: Bool[Tensor, "n T H W"]) -> Float[Tensor, "n T"]:

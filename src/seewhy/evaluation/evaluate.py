@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from seewhy.evaluation.subjects import Loaded, Subjects
 from seewhy.evaluation.table import Key, Table
 from seewhy.explainers.base import Explainer, Workload, explain_all
 from seewhy.explanation import Cost, Explanation
+from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.store import Failed, Item, Plan, Store, Work
 
@@ -63,7 +64,13 @@ class Evaluation:
         if doubled := {name for name in names if names.count(name) > 1}:
             raise InputError(f"{', '.join(sorted(doubled))}: ask for a metric once")
         store, items = Store(self.folder), self.subjects.items
-        columns = {"labels": "string[]", "scores": "float64[]", "map": "map", "layer": "string", "cost": "string"}
+        columns = {
+            "labels": "string[]",
+            "scores": "float64[]",
+            "map": "map",
+            "layer": "string",
+            "cost": "string",
+        }
         for name in names:
             columns |= {name: "float64[]", f"{name}: remarks": "string[]"}
         return {
@@ -91,18 +98,17 @@ class Evaluation:
     @property
     def left(self) -> int:
         """Pictures times methods that are not computed yet."""
-        return sum(
-            len(work.plan.shard(number)) for work in self.works.values() for number in work.missing()
-        )
+        return sum(len(work.plan.shard(number)) for work in self.works.values() for number in work.missing())
 
     def cost(self, size: tuple[int, int], targets: int = 1) -> dict[str, Cost]:
         """What one picture takes at most, by method; metrics included."""
-        measuring = sum((metric.plan(size) for metric in self.metrics), Cost())
-        times = Cost(*(targets * each for each in (measuring.forwards, measuring.backwards, measuring.replays)))
-        return {
-            name: each.plan(Workload(1, targets, (size,)), self.network) + times
-            for name, each in self.explainers.items()
-        }
+        found = {}
+        for name, each in self.explainers.items():
+            explaining = each.plan(Workload(1, targets, (size,)), self.network)
+            once = each.plan(Workload(1, 1, (size,)), self.network)
+            measuring = sum((metric.plan(size, once) for metric in self.metrics), Cost())
+            found[name] = explaining + measuring.times(targets)
+        return found
 
     def run(self, progress: Callable[[int], object] = lambda done: None) -> None:
         """Compute what is missing; `progress` is told how many pictures times methods were done since.
@@ -120,11 +126,10 @@ class Evaluation:
                 if name in self.refused:
                     continue
                 try:
-                    self.works[name].complete(number, lambda items, name=name: shared.rows(name, items))
-                except NotApplicableError as error:
+                    self.works[name].complete(number, partial(shared.rows, name))
+                except NotApplicableError:
                     if name not in self.refused:
                         raise
-                    del error
                 progress(len(self.works[name].plan.shard(number)))
         if self.explainers and len(self.refused) == len(self.explainers):
             raise SeewhyError("; ".join(f"{name}: {why}" for name, why in self.refused.items()))
@@ -222,22 +227,24 @@ class _Shard:
             if whole:
                 self.explanations |= self._maps([name], loaded, whole)
 
-    def _maps(self, names: Sequence[str], loaded: Loaded, rows: Sequence[int] | None) -> dict[str, Explanation]:
+    def _maps(
+        self, names: Sequence[str], loaded: Loaded, rows: Sequence[int] | None
+    ) -> dict[str, Explanation]:
         if not names:
             return {}
         images, targets = loaded.images, loaded.targets
         if rows is not None:
-            images = images[list(rows)] if isinstance(images, torch.Tensor) else images.select(rows)
+            images = _some(images, rows)
             targets = None if targets is None else [targets[row] for row in rows]
         methods = [self.evaluation.explainers[name] for name in names]
         found = explain_all(self.evaluation.network, images, methods, target=targets)
         return dict(zip(names, found.values(), strict=True))
 
-    def _measured(self, explanation: Explanation, loaded: Loaded, good: Sequence[str]) -> list[dict[str, Any]]:
+    def _measured(
+        self, explanation: Explanation, loaded: Loaded, good: Sequence[str]
+    ) -> list[dict[str, Any]]:
         rows = [loaded.ids.index(id) for id in good]
-        images: Any = loaded.images
-        if len(rows) < len(loaded.ids):
-            images = images[rows] if isinstance(images, torch.Tensor) else images.select(rows)
+        images = loaded.images if len(rows) == len(loaded.ids) else _some(loaded.images, rows)
         truths = None if loaded.truths is None else [loaded.truths[row] for row in rows]
         batch = Batch.of(self.evaluation.network, images, explanation, truths, good)
         made: list[dict[str, Any]] = [
@@ -268,9 +275,15 @@ def environment(network: Network) -> dict[str, str]:
     return {
         "seewhy": __version__,
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else network.device.type,
+        "device": torch.cuda.get_device_name(network.device)
+        if network.device.type == "cuda"
+        else network.device.type,
         "machine": platform.machine(),
     }
+
+
+def _some(images: Images | torch.Tensor, rows: Sequence[int]) -> Images | torch.Tensor:
+    return images[list(rows)] if isinstance(images, torch.Tensor) else images.select(rows)
 
 
 def _small(batch: Batch) -> list[Any]:

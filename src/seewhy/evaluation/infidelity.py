@@ -15,7 +15,7 @@ from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Substrate, change
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explainers.draws import generator
-from seewhy.explanation import upsample
+from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision, exact_type
 
 
@@ -31,6 +31,7 @@ class Infidelity(Metric):
     paper: ClassVar[str] = "Yeh et al., NeurIPS 2019"
     better: ClassVar[Better] = "lower"
     needs_truth: ClassVar[bool] = False
+    pictures: ClassVar[int] = 30
     presets: ClassVar = {
         "gaussian": {},
         "gaussian-scaled": {"scaled": True},
@@ -69,6 +70,9 @@ class Infidelity(Metric):
         if self.multiplied and self.perturbation != "square":
             raise ValueError("multiplied: only a square can be summed over; take perturbation='square'")
         return self
+
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        return Cost(forwards=1 + self.samples)
 
     def measure(self, batch: Batch) -> Measured:
         changes, foretold = self._changes(batch)

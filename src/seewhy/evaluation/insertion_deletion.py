@@ -42,7 +42,7 @@ class _Curve(Metric):
         remarks = dict.fromkeys(constant(batch.evidence), AT_RANDOM)
         return Measured(self.curves(batch), remarks)
 
-    def plan(self, size: tuple[int, int]) -> Cost:
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
         return Cost(forwards=self._steps(size[0]) + 1)
 
     def _steps(self, height: int) -> int:
@@ -131,8 +131,8 @@ class InsertionDeletion(_Curve):
         ]
         return torch.cat(both, dim=2)
 
-    def plan(self, size: tuple[int, int]) -> Cost:
-        return super().plan(size) + super().plan(size)
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        return super().plan(size, explaining).times(2)
 
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
         inserted, deleted = _halves(data)

@@ -17,7 +17,7 @@ from seewhy.evaluation.metric import Batch, Better, Measured, Metric
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explainers.draws import generator
-from seewhy.explanation import Explanation
+from seewhy.explanation import Cost, Explanation
 
 _TOGETHER = 16  # copies explained per pass, where the batch is smaller
 _SAME = 0.05  # of a map's norm, by which it may differ when it is made again
@@ -31,6 +31,7 @@ class NoisyCopiesMetric(Metric):
     """
 
     needs_truth: ClassVar[bool] = False
+    pictures: ClassVar[int] = 30
     better: ClassVar[Better] = "lower"
 
     radius: float = Field(default=0.02, gt=0, description="Largest change of a value of the picture.")
@@ -60,6 +61,9 @@ class NoisyCopiesMetric(Metric):
             clean: the maps of these pictures, each as often as it has copies, and the explanation of all pictures.
             noisy: the copies' maps and explanation.
         """
+
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        return explaining.times(1 + self.samples)
 
     def measure(self, batch: Batch) -> Measured:
         pictures, count = batch.pixels, len(batch.pixels)

@@ -197,8 +197,8 @@ class Metric(Settings, ABC):
         data = torch.where(batch.finite[..., None], found.data, math.nan).detach()
         return Measured(data, {**found.remarks, **dict.fromkeys(places(~batch.finite), NOT_FINITE)})
 
-    def plan(self, size: tuple[int, int]) -> Cost:
-        """What measuring one map of an input of this size takes, at most."""
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        """What measuring one map of an input of this size takes, where explaining it once more took so much."""
         return Cost()
 
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from seewhy.evaluation.metric import Batch, Measured, Metric
 from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Substrate, changed_scores, substituted
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.similarity import spearman
-from seewhy.explanation import upsample
+from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision
 from seewhy.targets import BoundTarget
 
@@ -32,6 +33,7 @@ class OcclusionCorrelation(Metric):
     title: ClassVar[str] = "Occlusion correlation"
     paper: ClassVar[str] = "Zeiler and Fergus, ECCV 2014"
     needs_truth: ClassVar[bool] = False
+    pictures: ClassVar[int] = 30
     presets: ClassVar = {"evidence": {}, "signed": {"reads": "signed"}}
 
     name: Literal["occlusion-correlation"] = "occlusion-correlation"
@@ -42,6 +44,9 @@ class OcclusionCorrelation(Metric):
     )
     baseline: Substrate = Field(default="zero", description=f"What covers a cell: {SUBSTRATES}.")
     precision: Precision = Field(default="float32", description=PRECISION)
+
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        return Cost(forwards=1 + math.ceil(size[0] / self.cell) * math.ceil(size[1] / self.cell))
 
     def measure(self, batch: Batch) -> Measured:
         signed = self.reads == "signed"

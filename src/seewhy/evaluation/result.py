@@ -144,12 +144,12 @@ def compare(first: Result, second: Result) -> Comparison:
     Raises:
         InputError: the metrics' settings differ, or no row is defined for both.
     """
-    if first.metric != second.metric:
+    metric, other = first.metric, second.metric
+    # Each method may have its own threshold from other pictures; that is part of what is compared.
+    if metric.model_dump(exclude={"thresholds"}) != other.model_dump(exclude={"thresholds"}):
         raise InputError(
-            f"only equal protocols compare: {first.metric.name} ({first.metric.protocol}) is not "
-            f"{second.metric.name} ({second.metric.protocol})"
+            f"only equal protocols compare: {metric.name} ({metric.protocol}) is not {other.name} ({other.protocol})"
         )
-    metric = first.metric
     mine, theirs = (
         {key for key, good in zip(each.keys, each.defined.tolist(), strict=True) if good}
         for each in (first, second)
@@ -160,7 +160,9 @@ def compare(first: Result, second: Result) -> Comparison:
             "no picture and target is defined for both; were the same pictures explained for the same?"
         )
     tables = [each.table.only(keys) for each in (first, second)]
-    whole = [metric.aggregate(table, _once(table))[0] for table in tables]
+    whole = [
+        each.aggregate(table, _once(table))[0] for each, table in zip((metric, other), tables, strict=True)
+    ]
     difference = whole[0] - whole[1].to(whole[0].device)
     pictures = len({image for image, _ in keys})
     left_out = len(set(first.keys) | set(second.keys)) - len(keys)
@@ -172,7 +174,7 @@ def compare(first: Result, second: Result) -> Comparison:
     differences = torch.cat(
         [
             metric.aggregate(tables[0], each)
-            - metric.aggregate(tables[1], each.to(tables[1].data.device)).to(each.device)
+            - other.aggregate(tables[1], each.to(tables[1].data.device)).to(each.device)
             for each in drawn
         ]
     )

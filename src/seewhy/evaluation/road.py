@@ -16,6 +16,7 @@ from seewhy.evaluation.perturbed import PRECISION, changed_scores
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explainers.draws import generator
+from seewhy.explanation import Cost
 from seewhy.network.network import main_output
 from seewhy.network.precision import Precision
 from seewhy.targets import BoundTarget
@@ -34,6 +35,7 @@ class ROAD(Metric):
     title: ClassVar[str] = "ROAD"
     paper: ClassVar[str] = "Rong et al., ICML 2022"
     needs_truth: ClassVar[bool] = False
+    pictures: ClassVar[int] = 30
     presets: ClassVar = {
         "combined": {},
         "confidence": {"order": "morf"},
@@ -66,6 +68,10 @@ class ROAD(Metric):
         if not given or not all(0 < each < 100 for each in given):
             raise ValueError("percentiles lie between 0 and 100, both excluded: something must stay known")
         return given
+
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        orders = 2 if self.order == "combined" else 1
+        return Cost(forwards=1 + orders * len(self.percentiles))
 
     def measure(self, batch: Batch) -> Measured:
         maps = batch.evidence

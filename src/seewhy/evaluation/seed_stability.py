@@ -13,6 +13,7 @@ from seewhy.evaluation.again import again, explainer
 from seewhy.evaluation.metric import Batch, Measured, Metric
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.similarity import spearman
+from seewhy.explanation import Cost
 
 
 class SeedStability(Metric):
@@ -24,9 +25,13 @@ class SeedStability(Metric):
     title: ClassVar[str] = "Seed stability"
     paper: ClassVar[str] = "our own"
     needs_truth: ClassVar[bool] = False
+    pictures: ClassVar[int] = 30
 
     name: Literal["seed-stability"] = "seed-stability"
     seeds: int = Field(default=3, ge=2, le=100, description="How many, each one explanation.")
+
+    def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
+        return explaining.times(self.seeds)
 
     def measure(self, batch: Batch) -> Measured:
         labels = batch.explanation.labels

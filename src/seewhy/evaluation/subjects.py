@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from seewhy.datasets import Manifest
 from seewhy.datasets import Item as Picture
+from seewhy.datasets import Manifest
 from seewhy.errors import InputError, SeewhyError, TargetError
 from seewhy.network.images import Images
 from seewhy.network.network import Network, main_output
@@ -83,6 +84,10 @@ class Pictures:
     @property
     def described(self) -> dict[str, Any]:
         return {"question": self.question, "preprocess": _card(self.network)}
+
+    def path(self, id: str) -> Path:
+        """Of one picture's file."""
+        return self._by_id[id].path
 
     def read(self, ids: Sequence[str]) -> Loaded:
         pictures = [self._by_id[each] for each in ids]
@@ -337,9 +342,7 @@ def _takes(network: Network, mosaics: Mosaics) -> bool:
     return True
 
 
-def _read(
-    network: Network, pictures: Sequence[Picture]
-) -> tuple[Images, list[Picture], dict[str, str]]:
+def _read(network: Network, pictures: Sequence[Picture]) -> tuple[Images, list[Picture], dict[str, str]]:
     """Inputs of those that can be read, which these are, and why the others cannot."""
     images = network.read([each.path for each in pictures]).to(network.device)
     failed = {failure.path: failure.reason for failure in images.failed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -53,14 +54,27 @@ class Table:
     def resampled(self, count: int, seed: int) -> Iterator[Float[Tensor, "R N"]]:
         """How often each row counts in resamples of the pictures; all targets of a picture travel with it."""
         images = {image: place for place, image in enumerate(sorted({image for image, _ in self.keys}))}
-        rows = torch.tensor([images[image] for image, _ in self.keys], dtype=torch.long)
-        draws = torch.Generator().manual_seed(seed)
-        most = max(1, min(_RESAMPLES, _DRAWS // max(len(self.keys), 1)))
-        for start in range(0, count, most):
-            size = min(most, count - start)
-            drawn = torch.randint(len(images), (size, len(images)), generator=draws)
-            times = torch.zeros(drawn.shape).scatter_add_(1, drawn, torch.ones(drawn.shape))
-            yield times[:, rows].to(self.data.device, exact_type(self.data.device))
+        rows = tuple(images[image] for image, _ in self.keys)
+        parts = _kept(rows, count, seed) if count * len(rows) <= _DRAWS else _drawn(rows, count, seed)
+        for times in parts:
+            yield times.to(self.data.device, exact_type(self.data.device))
+
+
+@lru_cache(maxsize=4)
+def _kept(rows: tuple[int, ...], count: int, seed: int) -> list[Float[Tensor, "R N"]]:
+    """The same pictures are resampled for every method and metric of a table."""
+    return list(_drawn(rows, count, seed))
+
+
+def _drawn(rows: tuple[int, ...], count: int, seed: int) -> Iterator[Float[Tensor, "R N"]]:
+    draws = torch.Generator().manual_seed(seed)
+    images, index = max(rows, default=-1) + 1, torch.tensor(rows, dtype=torch.long)
+    most = max(1, min(_RESAMPLES, _DRAWS // max(len(rows), 1)))
+    for start in range(0, count, most):
+        size = min(most, count - start)
+        drawn = torch.randint(images, (size, images), generator=draws)
+        times = torch.zeros(drawn.shape).scatter_add_(1, drawn, torch.ones(drawn.shape))
+        yield times[:, index]
 
 
 def weighted_mean(values: Float[Tensor, " N"], weights: Float[Tensor, "R N"]) -> Float[Tensor, " R"]:

@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +82,14 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def select(self, rows: Sequence[int]) -> Images:
+        """Some of the pictures; those that failed are left behind."""
+        return Images(
+            self.pixels[list(rows)],
+            tuple(self.paths[row] for row in rows),
+            tuple(self.frames[row] for row in rows),
+        )
 
     def to(self, device: torch.device | str) -> Images:
         """The same pictures with their pixels on another device."""

@@ -84,7 +84,7 @@ def _per_target(
             target=label,
             score=float(explanation.scores[row, t]),
             layer=layer,
-            cost=_per_picture(explanation),
+            cost=explanation.cost_per_picture,
             notes=explanation.notes[row],
         )
         for t, label in enumerate(labels)
@@ -179,19 +179,3 @@ def _safe(text: str) -> str:
     return (
         safe if len(safe) <= 48 else f"{safe[:39]}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
     )
-
-
-def _per_picture(explanation: Explanation) -> str:
-    """The cost of one picture, in words."""
-    batch = len(explanation)
-    cost = explanation.cost
-    parts = [
-        f"{count / batch:g} {word}{'' if count == batch else 's'}"
-        for count, word in (
-            (cost.forwards, "forward"),
-            (cost.backwards, "backward"),
-            (cost.replays, "replay"),
-        )
-        if count
-    ]
-    return ", ".join(parts)

@@ -88,7 +88,8 @@ class Report:
         self._rows: list[str] = []
         self._failures: list[tuple[str, str]] = []
         self._notes: list[str] = []
-        self._tables: list[str] = []
+        self._figures: list[str] = []
+        self._galleries: list[str] = []
         self._verdicts: list[bool] = []
         self._unshown = 0
 
@@ -129,10 +130,24 @@ class Report:
             f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>\n'
             for row in rows
         )
-        self._tables.append(
+        self._figures.append(
+            f'<div class="wide" role="region" aria-label="{escape(title)}" tabindex="0">\n'
             f'<table class="figures">\n<caption>{escape(title)}</caption>\n<thead><tr>{top}</tr></thead>\n'
-            f"<tbody>\n{body}</tbody>\n</table>\n"
+            f"<tbody>\n{body}</tbody>\n</table>\n</div>\n"
         )
+
+    def figure(self, html: str) -> None:
+        """Show a chart above the pictures, after the tables and charts that are there."""
+        self._figures.append(html)
+
+    def gallery(self, title: str, rows: Sequence[Row], method: MethodInfo) -> None:
+        """Show some pictures by one method, under a heading of their own; they are not counted.
+
+        Raises:
+            InputError: as `add`.
+        """
+        made = "".join(_table([method], [_table_row(row, [method]) for row in rows], title))
+        self._galleries.append(f"<details>\n<summary>{escape(title)}</summary>\n{made}</details>\n")
 
     def html(self) -> str:
         """The whole page."""
@@ -158,12 +173,13 @@ class Report:
             '<body class="seewhy">\n<main>\n'
         )
         yield self._header()
-        yield from self._tables
+        yield from self._figures
         yield _legend()
         if len(set(self._verdicts)) == 2:
             yield '<label class="filter"><input type="checkbox"> Show only wrong predictions</label>\n'
         if self._rows:
             yield from _table(self.methods, self._rows, "Pictures and their maps")
+        yield from self._galleries
         if self._failures:
             yield from self._failed()
         yield "</main>\n</body>\n</html>\n"

@@ -1,0 +1,272 @@
+"""`seewhy evaluate`: how far maps can be trusted, measured on pictures whose truth is known."""
+
+from __future__ import annotations
+
+import json as to_json
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from seewhy.cli.options import Model
+from seewhy.cli.progress import progress
+from seewhy.errors import SeewhyError, UsageError
+
+if TYPE_CHECKING:
+    from seewhy.evaluation.campaign import Campaign
+    from seewhy.evaluation.metric import Metric
+    from seewhy.explainers.base import Explainer
+
+_SANITY = "randomisation"
+_REQUIREMENT = re.compile(
+    r"(?:(?P<method>[^:<>=]+):)?(?P<metric>[^:<>=]+)(?P<sign>>=|<=|>|<)(?P<bound>[-+.\deE]+)"
+)
+
+
+def evaluate(
+    data: Path,
+    *,
+    model: Model,
+    out: Path,
+    methods: list[str] | None = None,
+    metrics: list[str] | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    target: Literal["auto", "label", "predicted"] = "auto",
+    strict: bool = False,
+    kind: str = "auto",
+    split: str | None = None,
+    pictures: Path | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] | None = None,
+    require: list[str] | None = None,
+    batch_size: int = 16,
+    json: bool = False,
+) -> int:
+    """Measure methods on a dataset: faithfulness, localisation, sanity, beside maps that know nothing.
+
+    DIR/report.html has tables with intervals and ranks, curves, best and worst pictures; DIR/evaluation.json and
+    DIR/table.csv hold the numbers, DIR/store/ every picture's. The same command again goes on where it was stopped.
+
+    Args:
+        data: A folder of classes, a CSV, or a dataset: ImageNet, VOC, COCO, CUB, the WSOL lists, scenes.
+        out: Folder for the report and all that is kept; made if need be.
+        methods: Methods, with settings after a colon, separated by commas (grad-cam,rise:masks=500); all, or
+            the quick ones by default.
+        metrics: Metrics, likewise; all, or by default insertion-deletion, and what the dataset's boxes or masks allow.
+            `randomisation` looks at maps of networks with random weights.
+        samples: Pictures; by default 300, and 30 for metrics that take hundreds of forwards a picture.
+        seed: Of the sample and of all that is drawn.
+        target: What is explained: the label, or what the network predicts; labels where all are known.
+        strict: Also take every picture whose boxes cover less than a third of it.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        split: Such as val, where the dataset has splits.
+        pictures: The folder of the pictures, where it is not where the layout puts it.
+        precision: Number format of forwards without a gradient, where neither methods nor metrics say.
+        require: A bound that every method must hold, or one (insertion>=0.5, grad-cam:bbox-share>0.6); repeat for
+            several. Exit code 4 where one does not.
+        batch_size: Pictures per pass.
+        json: Print the results as JSON.
+    """
+    from seewhy.datasets import read
+    from seewhy.evaluation.campaign import Campaign, Settings
+    from seewhy.evaluation.report import comma_separated, markdown, report
+    from seewhy.files import written_whole
+
+    if batch_size < 1 or (samples is not None and samples < 2):
+        raise UsageError("--batch-size must be at least 1 and --samples at least 2")
+    explainers = _explainers(methods, precision)
+    measured, sanity = _metrics(metrics, precision)
+    bounds = [_Bound.parse(text, [each.name for each in measured]) for text in require or []]
+    try:
+        manifest = read(data, kind, split, pictures)
+    except SeewhyError as error:
+        raise UsageError(str(error)) from error
+    network = model.load()
+    if network.preprocess is None:
+        raise UsageError(
+            f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
+        )
+    settings = Settings(samples, seed, target, strict, sanity, batch_size)
+    campaign = Campaign(network, manifest, explainers, measured, out / "store", settings)
+    for line in _planned(campaign):
+        print(line, file=sys.stderr)
+    total = sum(len(each.evaluation.subjects.items) for each in campaign.parts) * len(campaign.named)
+    left = sum(each.evaluation.left for each in campaign.parts)
+    with progress("evaluating", total) as advance:
+        advance(total - left)
+        campaign.run(advance)
+    results = campaign.to_json()
+    results["requirements"] = [each.checked(results) for each in bounds]
+    page = report(
+        campaign,
+        results,
+        shlex.join(["seewhy", *sys.argv[1:]]),
+        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    for name, text in (
+        ("evaluation.json", to_json.dumps(results, indent=1)),
+        ("table.csv", comma_separated(results)),
+    ):
+        with written_whole(out / name) as file:
+            file.write(text.encode())
+    page.save(out / "report.html")
+    print(to_json.dumps(results, indent=1) if json else markdown(results) + _said(results, out))
+    if any(not each["holds"] for each in results["requirements"]):
+        return 4
+    return 3 if any(part["failed"] for part in results["parts"]) or results["faults"] else 0
+
+
+def _explainers(specs: list[str] | None, precision: str | None) -> list[Explainer]:
+    from seewhy import registry
+    from seewhy.explainers.base import make
+    from seewhy.settings import listed
+
+    quick = [
+        "grad-cam",
+        "grad-cam++",
+        "layer-cam",
+        "hires-cam",
+        "eigen-cam",
+        "group-cam",
+        "integrated-grad-cam",
+    ]
+    names = listed(specs) if specs else quick
+    if names == ["all"]:
+        names = [entry.name for entry in registry.explainers()]
+    try:
+        return [make(each, **_precision(each, registry.explainer, precision)) for each in names]
+    except SeewhyError as error:
+        raise UsageError(str(error)) from error
+
+
+def _metrics(specs: list[str] | None, precision: str | None) -> tuple[list[Metric], bool]:
+    """The metrics, and whether maps under random weights were asked for."""
+    from seewhy import registry
+    from seewhy.settings import listed
+
+    usual = [
+        "insertion-deletion",
+        "average-drop",
+        "energy-pointing-game",
+        "bbox-share",
+        "pointing-game",
+        "max-box-acc",
+    ]
+    names = listed(specs) if specs else usual
+    if names == ["all"]:
+        names = [*(entry.name for entry in registry.metrics()), _SANITY]
+    try:
+        return [
+            registry.metric(name).from_text(text, **_precision(each, registry.metric, precision))
+            for each in names
+            if each != _SANITY
+            for name, _, text in [each.partition(":")]
+        ], _SANITY in names
+    except SeewhyError as error:
+        raise UsageError(str(error)) from error
+
+
+def _precision(spec: str, lookup: Any, precision: str | None) -> dict[str, str]:
+    """The number format for what has one and forwards only; gradients stay as they are."""
+    kind = lookup(spec.partition(":")[0])
+    if precision is None or "precision" not in kind.model_fields or "precision=" in spec:
+        return {}
+    return {"precision": precision}
+
+
+def _planned(campaign: Campaign) -> Iterator[str]:
+    """What it will take, before it begins."""
+    import torch
+
+    network = campaign.network
+    images = network.read([campaign.manifest.faultless[0].path] * 4).to(network.device)
+    size = (images.pixels.shape[-2], images.pixels.shape[-1])
+    with network.prepared(images) as arguments, torch.inference_mode():
+        arguments.call(network.module)
+        began = time.perf_counter()
+        arguments.call(network.module)
+        once = (time.perf_counter() - began) / 4
+    yield f"a forward of one picture takes {1000 * once:.1f} ms"
+    for part in campaign.parts:
+        evaluation = part.evaluation
+        items, targets = len(evaluation.subjects.items), 4 if part.title == "mosaics" else 1
+        costs = evaluation.cost(size, targets)
+        passes = {name: cost.forwards + 2 * cost.backwards + cost.replays for name, cost in costs.items()}
+        seconds = once * sum(passes.values()) * (4 if part.title == "mosaics" else 1)
+        dearest = max(passes, key=lambda name: passes[name])
+        yield (
+            f"{part.title}: {items} x {len(passes)} methods and controls, "
+            f"{', '.join(each.name for each in evaluation.metrics)}; "
+            f"at most {seconds * items / 60:.0f} min in float32, most of it for {dearest} ({passes[dearest]} passes a "
+            f"picture); {evaluation.left} of {items * len(passes)} left to do"
+        )
+    for name, reason in campaign.left_out.items():
+        yield f"{name} left out: {reason}"
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """One `--require`."""
+
+    text: str
+    method: str | None
+    metric: str
+    sign: str
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str, metrics: list[str]) -> _Bound:
+        found = _REQUIREMENT.fullmatch(text.replace(" ", ""))
+        if found is None:
+            raise UsageError(
+                f"--require {text!r}: write METRIC>=NUMBER or METHOD:METRIC>=NUMBER (also <=, <, >)"
+            )
+        if found["metric"] not in metrics:
+            raise UsageError(
+                f"--require {text!r}: {found['metric']} is not measured; there are {', '.join(metrics)}"
+            )
+        try:
+            return cls(text, found["method"], found["metric"], found["sign"], float(found["bound"]))
+        except ValueError:
+            raise UsageError(f"--require {text!r}: {found['bound']!r} is not a number") from None
+
+    def checked(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether it holds for all pictures of the sample, and for whom it does not; undefined does not hold."""
+        values = {
+            name: own[self.metric]["value"]
+            for part in results["parts"]
+            for name, own in part["tables"]["all"].items()
+            if self.metric in own and name not in results["controls"] and self.method in (None, name)
+        }
+        broken = {name: value for name, value in values.items() if value is None or not self._holds(value)}
+        return {
+            "require": self.text,
+            "holds": bool(values) and not broken,
+            "values": values,
+            "broken": broken,
+        }
+
+    def _holds(self, value: float) -> bool:
+        return {
+            ">=": value >= self.bound, "<=": value <= self.bound, ">": value > self.bound, "<": value < self.bound,
+        }[self.sign]  # fmt: skip
+
+
+def _said(results: Mapping[str, Any], out: Path) -> str:
+    lines = []
+    for each in results["requirements"]:
+        who = ", ".join(f"{name} {value}" for name, value in each["broken"].items()) or "nobody was measured"
+        lines.append(f"required {each['require']}: {'holds' if each['holds'] else f'does not hold: {who}'}")
+    for part in results["parts"]:
+        lines.append(
+            f"{part['title']}: {part['asked']} asked = {part['explained']} explained + {len(part['failed'])} failed"
+        )
+        lines += [f"failed: {id}: {reason}" for id, reason in list(part["failed"].items())[:10]]
+    for name, own in (results["sanity"] or {}).get("methods", {}).items():
+        lines.append(f"sanity of {name}: {own['verdict']['text']}")
+    return "\n".join([*lines, f"report: {out / 'report.html'}"])
