@@ -22,6 +22,7 @@ app = App(
     version=__version__,
     version_flags=["--version"],
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 for _name, _help in {
     "demo": "Find a planted fault with the bundled networks, and see it in a report.",

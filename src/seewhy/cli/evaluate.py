@@ -97,9 +97,13 @@ def evaluate(
         print(line, file=sys.stderr)
     total = sum(len(each.evaluation.subjects.items) for each in campaign.parts) * len(campaign.named)
     left = sum(each.evaluation.left for each in campaign.parts)
-    with progress("evaluating", total) as advance:
-        advance(total - left)
-        campaign.run(advance)
+    try:
+        with progress("evaluating", total) as advance:
+            advance(total - left)
+            campaign.run(advance)
+    except KeyboardInterrupt:
+        print("seewhy: what is done is kept; the same command goes on from there", file=sys.stderr)
+        raise
     results = campaign.to_json()
     results["requirements"] = [each.checked(results) for each in bounds]
     page = report(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Loaded:
     failed: Mapping[str, str]
 
 
+@runtime_checkable
 class Subjects(Protocol):
     """Things to explain, planned before the first is read."""
 

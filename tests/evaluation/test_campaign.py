@@ -1,0 +1,278 @@
+"""A whole evaluation on a small dataset: against the metrics themselves, stopped and resumed, with broken pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import seewhy
+from seewhy import datasets
+from seewhy.errors import InputError, NotFiniteError, SeewhyError
+from seewhy.evaluation.campaign import Campaign, Settings, tuning
+from seewhy.evaluation.controls import RandomMap, controls
+from seewhy.evaluation.evaluate import Evaluation
+from seewhy.evaluation.result import Result
+from seewhy.evaluation.subjects import (
+    Mosaics,
+    Pictures,
+    class_of,
+    draw_mosaics,
+    named,
+    sampled,
+    share_of_picture,
+    tiled,
+)
+from small_dataset import CLASSES, Quarters, network, write_dataset
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return write_dataset(tmp_path / "data")
+
+
+METRICS = (
+    seewhy.InsertionDeletion(),
+    seewhy.AverageDrop(),
+    seewhy.EnergyPointingGame(),
+    seewhy.PointingGame(),
+    seewhy.MaxBoxAcc(),
+)
+
+
+def evaluation(folder: Path, store: Path, *methods: seewhy.Explainer, metrics=METRICS) -> Evaluation:
+    manifest = datasets.read(folder)
+    subjects = Pictures(network(), manifest, manifest.faultless)
+    named_ = {each.name: each for each in methods or (seewhy.GradCAM(), seewhy.LayerCAM(), *controls())}
+    return Evaluation(subjects.network, named_, metrics, subjects, store, chunk=4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+def test_every_value_is_that_of_the_metric_itself(folder, tmp_path) -> None:
+    made = evaluation(folder, tmp_path / "store")
+    made.run()
+
+    manifest, net = datasets.read(folder), network()
+    items = list(manifest)
+    images = net.read([each.path for each in items])
+    truths = [named(each, manifest, net) for each in items]
+    targets = [class_of(each, manifest, net) for each in items]
+    for name, explainer in made.explainers.items():
+        explanation = explainer(net, images, target=targets)
+        for metric in METRICS:
+            expected = metric(net, images, explanation, truths, ids=[each.id for each in items])
+            found = made.results[name][metric.name]
+            assert found.keys == expected.keys
+            torch.testing.assert_close(found.values.double(), expected.values.double(), atol=1e-6, rtol=1e-5)
+            assert dict(found.remarks) == dict(expected.remarks)
+
+
+def test_stopped_anywhere_and_resumed_the_bytes_are_those_of_an_undisturbed_run(folder, tmp_path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    evaluation(folder, tmp_path / "whole").run()
+    stops = 0
+    while True:
+        left = iter(range(3))
+
+        def stop(done: int, left=left) -> None:
+            if next(left, None) is None:
+                raise StoppedError
+
+        try:
+            evaluation(folder, tmp_path / "stopped").run(stop)
+            break
+        except StoppedError:
+            stops += 1
+    assert stops > 3
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_a_method_more_leaves_the_others_untouched(folder, tmp_path) -> None:
+    evaluation(folder, tmp_path, seewhy.GradCAM()).run()
+    before = contents(tmp_path)
+    more = evaluation(folder, tmp_path, seewhy.GradCAM(), seewhy.LayerCAM())
+    assert more.left == 12
+    more.run()
+    assert more.left == 0
+    assert before.items() < contents(tmp_path).items()
+
+
+def test_a_picture_that_cannot_be_read_is_a_row_with_the_reason(folder, tmp_path) -> None:
+    (folder / "images" / "p03.png").write_bytes(b"no picture")
+    made = evaluation(folder, tmp_path / "store", metrics=METRICS[:1])
+    # The manifest checks headers of pictures with boxes; this one was broken after it was read.
+    manifest = datasets.read(folder)
+    assert [row.id for row in manifest.errors] == ["p03.png"]
+    made.run()
+    assert len(made.results["grad-cam"]["insertion-deletion"].keys) == 11
+
+
+class Fragile(seewhy.GradCAM):
+    """Grad-CAM that fails for pictures whose square is large."""
+
+    def compute(self, study):
+        if bool((study.arguments[0].mean((1, 2, 3)) > 0.445).any()):
+            raise NotFiniteError("too bright to be true")
+        return super().compute(study)
+
+
+def test_a_method_that_fails_for_a_picture_keeps_the_others(folder, tmp_path) -> None:
+    made = evaluation(folder, tmp_path, Fragile(), seewhy.LayerCAM(), metrics=METRICS[:1])
+    made.run()
+    bright = network().read(sorted((folder / "images").iterdir())).pixels.mean((1, 2, 3)) > 0.445
+    assert 0 < int(bright.sum()) < 12
+    assert len(made.results["grad-cam"]["insertion-deletion"].keys) == 12 - int(bright.sum())
+    assert len(made.results["layer-cam"]["insertion-deletion"].keys) == 12
+    assert set(made.failed.values()) == {"grad-cam: too bright to be true"}
+
+
+class Refuses(seewhy.GradCAM):
+    """A method that no network is good enough for."""
+
+    def compute(self, study):
+        raise seewhy.errors.NotApplicableError("not for this network")
+
+
+def test_a_method_that_does_not_fit_is_left_out_with_the_reason(folder, tmp_path) -> None:
+    made = evaluation(folder, tmp_path, seewhy.LayerCAM(), Refuses(), metrics=METRICS[:1])
+    made.run()
+    assert made.refused == {"grad-cam": "not for this network"}
+    assert list(made.results) == ["layer-cam"]
+    alone = evaluation(folder, tmp_path, Refuses(), metrics=METRICS[:1])
+    with pytest.raises(SeewhyError, match="not for this network"):
+        alone.run()
+
+
+def test_metrics_asked_for_twice_are_refused(folder, tmp_path) -> None:
+    with pytest.raises(InputError, match="once"):
+        evaluation(folder, tmp_path, metrics=(METRICS[0], METRICS[0])).run()
+
+
+def test_a_larger_sample_holds_the_smaller_one_and_what_is_asked_for(folder) -> None:
+    manifest = datasets.read(folder)
+    few, many = (sampled(manifest, count, seed=3) for count in (4, 9))
+    assert {each.id for each in few} < {each.id for each in many}
+    assert len(few) == 4
+    with_more = sampled(manifest, 4, 3, always=["p00.png", "p11.png"])
+    assert {"p00.png", "p11.png", *(each.id for each in few)} == {each.id for each in with_more}
+    assert sampled(manifest, 4, seed=4) != few
+
+
+def test_boxes_that_overlap_count_once(folder) -> None:
+    item = datasets.read(folder)["p00.png"]
+    assert share_of_picture(item) == 100 / 1600
+
+
+def test_the_share_of_thresholds_is_taken_from_pictures_that_are_not_reported_on(folder, tmp_path) -> None:
+    manifest = datasets.read(folder)
+    campaign = Campaign(network(), manifest, [seewhy.GradCAM()], [seewhy.MaxBoxAcc()], tmp_path)
+    campaign.run()
+    (part,) = campaign.parts
+    whole = part.evaluation.results["grad-cam"]["max-box-acc"]
+    found = campaign.results(part, "")["grad-cam"]["max-box-acc"]
+    others = [key for key in whole.keys if tuning(key[0])]
+    assert 0 < len(others) < 12
+    assert set(found.keys) == set(whole.keys) - set(others)
+    tuned = Result(whole.metric, whole.table.only(others)).details["thresholds"].tolist()
+    assert found.metric.thresholds == tuple(tuned)
+
+
+def test_a_campaign_ranks_compares_and_names_subsets(folder, tmp_path) -> None:
+    manifest = datasets.read(folder)
+    methods = [seewhy.GradCAM(), seewhy.EigenCAM(), RandomMap(seed=5)]
+    metrics = [seewhy.EnergyPointingGame(), seewhy.Sparseness(), seewhy.GridPointing()]
+    campaign = Campaign(network(), manifest, methods, metrics, tmp_path, Settings(samples=8, strict=True))
+    campaign.run()
+    found = campaign.to_json()
+
+    assert list(found["methods"])[:3] == ["grad-cam", "eigen-cam", "random-map"]
+    assert found["controls"] == ["random-map#2", "centred-gaussian", "centre-pixel", "mean-activation"]
+    assert found["target"] == "label"
+    pictures, mosaics = found["parts"]
+    # Sides of 10 to 21 of 40 pixels: all below a third, 10 to 17 below a fifth, 10 to 12 below a tenth (too few).
+    assert {name: len(ids) for name, ids in campaign.parts[0].subsets.items()} == {
+        "": 8, "boxes below 33% of the picture": 12,
+    }  # fmt: skip
+    energy = {name: own["energy-pointing-game"] for name, own in pictures["tables"]["all"].items()}
+    assert sorted(cell["rank"] for name, cell in energy.items() if name in campaign.methods) == [1, 2, 3]
+    assert energy["grad-cam"]["rank"] < energy["random-map"]["rank"]
+    assert energy["random-map#2"]["rank"] is None
+    assert energy["random-map"]["against"]["clear"]
+    assert energy["random-map"]["against"]["difference"] < 0
+    assert all(own["sparseness"]["rank"] is None for own in pictures["tables"]["all"].values())
+    grid = {name: own["grid-pointing"]["value"] for name, own in mosaics["tables"]["all"].items()}
+    assert mosaics["asked"] == 2
+    assert grid["grad-cam"] > 0.6
+    for name in ("random-map", "centred-gaussian", "mean-activation", "eigen-cam"):
+        assert grid[name] == pytest.approx(0.25, abs=1e-6)
+
+
+def test_mosaics_are_four_classes_in_their_quarters(folder) -> None:
+    manifest, net = datasets.read(folder), network()
+    made = draw_mosaics(net, manifest, manifest.faultless, 5, seed=1)
+    assert len(made.mosaics) == 5
+    assert not made.resize
+    loaded = made.read([each.id for each in made.mosaics])
+    assert loaded.images.shape == (5, 3, 64, 64)
+    for mosaic, pixels, truth in zip(made.mosaics, loaded.images, loaded.truths, strict=True):
+        assert len(set(mosaic.classes)) == 4
+        for part, index, thing in zip(mosaic.parts, mosaic.classes, truth.objects, strict=True):
+            box = thing.box
+            alone = net.read([part.path]).pixels[0]
+            assert torch.equal(pixels[:, box.y0 : box.y1, box.x0 : box.x1], alone)
+            assert thing.label == CLASSES[index] == part.labels[0]
+    again = draw_mosaics(net, manifest, manifest.faultless, 5, seed=1)
+    assert [each.id for each in again.mosaics] == [each.id for each in made.mosaics]
+    with pytest.raises(InputError, match="four"):
+        draw_mosaics(net, manifest, manifest.faultless[:2], 5)
+
+
+def test_a_network_of_fixed_size_gets_its_mosaics_in_that_size(folder) -> None:
+    class Fixed(Quarters):
+        def forward(self, x):
+            if x.shape[-1] != 32:
+                raise ValueError("32 pixels, please")
+            return super().forward(x)
+
+    net = network()
+    net = seewhy.Network(Fixed().eval(), preprocess=net.preprocess, classes=CLASSES)
+    manifest = datasets.read(folder)
+    made = draw_mosaics(net, manifest, manifest.faultless, 2)
+    assert made.resize
+    assert made.read([made.mosaics[0].id]).images.shape == (1, 3, 32, 32)
+
+
+def test_tiles_lie_left_to_right_and_top_to_bottom() -> None:
+    tiles = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 2)
+    assert tiled(tiles, resize=False)[0, ::2, ::2].tolist() == [[0, 1], [2, 3]]
+    assert tiled(tiles, resize=True).shape == (1, 2, 2)
+
+
+def test_mosaics_with_a_broken_picture_fail_alone(folder) -> None:
+    manifest, net = datasets.read(folder), network()
+    made = draw_mosaics(net, manifest, manifest.faultless, 4)
+    victim = made.mosaics[0].parts[0]
+    victim.path.write_bytes(b"gone")
+    loaded = Mosaics(net, made.mosaics).read([each.id for each in made.mosaics])
+    broken = {each.id for each in made.mosaics if victim in each.parts}
+    assert set(loaded.failed) == broken
+    assert set(loaded.ids) == {each.id for each in made.mosaics} - broken
+
+
+def test_without_labels_predictions_are_explained_and_what_needs_truth_is_left_out(folder, tmp_path) -> None:
+    manifest = datasets.read(folder / "images")
+    campaign = Campaign(
+        network(), manifest, [seewhy.GradCAM()], [seewhy.AverageDrop(), seewhy.BboxShare()], tmp_path
+    )
+    assert campaign.question == "predicted"
+    assert [each.name for part in campaign.parts for each in part.evaluation.metrics] == ["average-drop"]
+    assert list(campaign.left_out) == ["bbox-share"]
+    only = Campaign(network(), manifest, [seewhy.GradCAM()], [seewhy.BboxShare()], tmp_path)
+    with pytest.raises(InputError, match="nothing can be measured: bbox-share"):
+        _ = only.parts
