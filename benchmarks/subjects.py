@@ -78,17 +78,18 @@ def trained(pictures: int) -> Iterator[Subject]:
     """
     paths = _photographs(pictures)
     for name, title in (("mobilenet_v2", "MobileNetV2"), ("squeezenet1_0", "SqueezeNet 1.0")):
-        weights = _data() / "weights" / f"imagenet_torchvision_{name}.safetensors"
+        weights = data() / "weights" / f"imagenet_torchvision_{name}.safetensors"
         network = load(f"torchvision:{name}", weights=weights, offline=True)
         yield _subject(title, network, "features", paths)
 
 
-def _data() -> Path:
+def data() -> Path:
+    """The folder of pictures and weights, which the environment names."""
     return Path(os.environ.get("SEEWHY_DATA", "../shared/data"))
 
 
 def _photographs(count: int) -> list[str]:
-    folder = _data() / "imagenet-val" / "images"
+    folder = data() / "imagenet-val" / "images"
     paths = sorted(str(path) for path in folder.glob("*.JPEG"))[:count]
     if len(paths) < count:
         raise FileNotFoundError(f"no {count} photographs in {folder}; set SEEWHY_DATA")

@@ -175,7 +175,7 @@ def test_the_share_of_thresholds_is_taken_from_pictures_that_are_not_reported_on
     campaign.run()
     (part,) = campaign.parts
     whole = part.evaluation.results["grad-cam"]["max-box-acc"]
-    found = campaign.results(part, "")["grad-cam"]["max-box-acc"]
+    found = campaign.results(part, "random sample")["grad-cam"]["max-box-acc"]
     others = [key for key in whole.keys if tuning(key[0])]
     assert 0 < len(others) < 12
     assert set(found.keys) == set(whole.keys) - set(others)
@@ -197,16 +197,18 @@ def test_a_campaign_ranks_compares_and_names_subsets(folder, tmp_path) -> None:
     pictures, mosaics = found["parts"]
     # Sides of 10 to 21 of 40 pixels: all below a third, 10 to 17 below a fifth, 10 to 12 below a tenth (too few).
     assert {name: len(ids) for name, ids in campaign.parts[0].subsets.items()} == {
-        "": 8, "boxes below 33% of the picture": 12,
+        "random sample": 8,
+        "random sample and every picture whose boxes cover less than 33%": 12,
+        "boxes below 33% of the picture": 12,
     }  # fmt: skip
-    energy = {name: own["energy-pointing-game"] for name, own in pictures["tables"]["all"].items()}
+    energy = {name: own["energy-pointing-game"] for name, own in pictures["tables"]["random sample"].items()}
     assert sorted(cell["rank"] for name, cell in energy.items() if name in campaign.methods) == [1, 2, 3]
     assert energy["grad-cam"]["rank"] < energy["random-map"]["rank"]
     assert energy["random-map#2"]["rank"] is None
     assert energy["random-map"]["against"]["clear"]
     assert energy["random-map"]["against"]["difference"] < 0
-    assert all(own["sparseness"]["rank"] is None for own in pictures["tables"]["all"].values())
-    grid = {name: own["grid-pointing"]["value"] for name, own in mosaics["tables"]["all"].items()}
+    assert all(own["sparseness"]["rank"] is None for own in pictures["tables"]["random sample"].values())
+    grid = {name: own["grid-pointing"]["value"] for name, own in mosaics["tables"]["random sample"].items()}
     assert mosaics["asked"] == 2
     assert grid["grad-cam"] > 0.6
     for name in ("random-map", "centred-gaussian", "mean-activation", "eigen-cam"):

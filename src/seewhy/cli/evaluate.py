@@ -240,11 +240,13 @@ class _Bound:
             raise UsageError(f"--require {text!r}: {found['bound']!r} is not a number") from None
 
     def checked(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether it holds for all pictures of the sample, and for whom it does not; undefined does not hold."""
+        """Whether it holds on the random sample, and for whom it does not; undefined does not hold."""
+        from seewhy.evaluation.campaign import SAMPLE
+
         values = {
             name: own[self.metric]["value"]
             for part in results["parts"]
-            for name, own in part["tables"]["all"].items()
+            for name, own in part["tables"][SAMPLE].items()
             if self.metric in own and name not in results["controls"] and self.method in (None, name)
         }
         broken = {name: value for name, value in values.items() if value is None or not self._holds(value)}

@@ -34,6 +34,7 @@ from seewhy.network.network import Network
 
 STRICT = (0.33, 0.2, 0.1)
 """Pictures whose boxes cover less than this: on others the centre is on the object anyway."""
+SAMPLE = "random sample"
 _FEWEST = 10  # pictures that a subset must have to get a table
 _TUNED = 3  # of every so many pictures one chooses thresholds and is not reported on
 _AFFORDABLE = 60  # forwards per map, above which maps of random networks are not looked at
@@ -174,7 +175,11 @@ class Campaign:
         always = strict if self.settings.strict else ()
         chosen = sampled(self.manifest, count, self.settings.seed, always)
         ids = {each.id for each in chosen}
-        subsets = {"": frozenset(each.id for each in drawn)}
+        subsets = {SAMPLE: frozenset(each.id for each in drawn)}
+        if len(chosen) > len(drawn):
+            subsets[f"{SAMPLE} and every picture whose boxes cover less than {STRICT[0]:.0%}"] = frozenset(
+                ids
+            )
         if title == "pictures" and any(metric.needs_truth for metric in metrics):
             for limit in STRICT:
                 some = frozenset(id for id in ids if shares.get(id, 1) < limit)
@@ -193,7 +198,7 @@ class Campaign:
             self.left_out["grid-pointing"] = str(error)
             return None
         return Part(
-            "mosaics", self._evaluation(metrics, subjects), {"": frozenset(e.id for e in subjects.items)}
+            "mosaics", self._evaluation(metrics, subjects), {SAMPLE: frozenset(e.id for e in subjects.items)}
         )
 
     def _evaluation(self, metrics: list[Metric], subjects: Pictures | Mosaics) -> Evaluation:
@@ -249,9 +254,7 @@ class Campaign:
         parts = []
         for part in self.parts:
             asked = len(part.evaluation.subjects.items)
-            tables = {
-                subset or "all": _table(self.results(part, subset), self.methods) for subset in part.subsets
-            }
+            tables = {name: _table(self.results(part, name), self.methods) for name in part.subsets}
             parts.append(
                 {
                     "title": part.title,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seewhy import __version__, registry
-from seewhy.evaluation.campaign import Campaign, Part, rows
+from seewhy.evaluation.campaign import SAMPLE, Campaign, Part, rows
 from seewhy.evaluation.subjects import Pictures
 from seewhy.network.images import open_picture
 from seewhy.render.curves import curves
@@ -78,7 +78,7 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str,
         for subset, found in part["tables"].items():
             cells = [cell for own in found.values() for cell in own.values()]
             count = max((cell["pictures"] for cell in cells), default=0)
-            what = part["title"] if subset == "all" else f"{part['title']}, {subset}"
+            what = part["title"] if len(part["tables"]) == 1 else f"{part['title']}, {subset}"
             yield part, subset, f"{what} ({count})"
 
 
@@ -129,7 +129,7 @@ def report(campaign: Campaign, results: Mapping[str, Any], command: str, date: s
     for part, subset, title in tables(results):
         page.table(title, *table(part, subset, results["controls"]))
     for part in results["parts"]:
-        for html in _charts(part["tables"]["all"]):
+        for html in _charts(part["tables"][SAMPLE]):
             page.figure(html)
     _sanity(page, results["sanity"])
     for made in campaign.parts:
