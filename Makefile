@@ -28,7 +28,7 @@ check: $(VENV)/.installed  ## style and types, without the tests
 	$(BIN)/mypy
 
 test: check  ## everything that must hold before a change lands
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.peers  ## real architectures, real weights, the public packages
 	$(BIN)/pytest -m slow

@@ -106,8 +106,8 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "95 % bootstrap intervals over pictures; #1 ranks first of the methods. In brackets, maps that know nothing of "
         "the decision: noise on the layer's grid, a centred Gaussian, the centre, the layer's mean activation. † "
-        "clearly differs from Grad-CAM (paired, Holm-adjusted over the column). The pictures are those of the objects' middle: "
-        "where boxes are large the centre cannot be beaten, so mind the tables of small ones.\n"
+        "clearly differs from Grad-CAM (paired, Holm-adjusted over the column). Objects "
+        "fill the middle of these pictures, where nothing beats the centre: mind the tables of small boxes.\n"
     )
     for results in found.values():
         for part, subset, title in tables(results):

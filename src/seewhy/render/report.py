@@ -196,7 +196,7 @@ class Report:
         facts.append(("Methods", listed or "none"))
         pairs = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>\n" for name, value in facts)
         hidden = f"The first {len(self._rows)} of {explained} explained pictures are shown."
-        notes = [*self._notes, *([hidden] if self._unshown else [])]
+        notes = [*self._notes, *([hidden] if self._unshown and self._rows else [])]
         remarks = "".join(f"<li>{escape(note)}</li>" for note in notes)
         return (
             f'<header>\n<h1>{escape(self.title)}</h1>\n<p class="lead">{counts}</p>\n'
