@@ -10,7 +10,7 @@ import torch
 import seewhy
 from seewhy import datasets
 from seewhy.errors import InputError, NotFiniteError, SeewhyError
-from seewhy.evaluation.campaign import Campaign, Settings, tuning
+from seewhy.evaluation.campaign import Campaign, Options, tuning
 from seewhy.evaluation.controls import RandomMap, controls
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.result import Result
@@ -187,7 +187,7 @@ def test_a_campaign_ranks_compares_and_names_subsets(folder, tmp_path) -> None:
     manifest = datasets.read(folder)
     methods = [seewhy.GradCAM(), seewhy.EigenCAM(), RandomMap(seed=5)]
     metrics = [seewhy.EnergyPointingGame(), seewhy.Sparseness(), seewhy.GridPointing()]
-    campaign = Campaign(network(), manifest, methods, metrics, tmp_path, Settings(samples=8, strict=True))
+    campaign = Campaign(network(), manifest, methods, metrics, tmp_path, Options(samples=8, strict=True))
     campaign.run()
     found = campaign.to_json()
 

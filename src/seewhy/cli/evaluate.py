@@ -7,22 +7,27 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from seewhy.cli.options import Model
 from seewhy.cli.progress import progress
 from seewhy.errors import SeewhyError, UsageError
+from seewhy.settings import Settings, listed
 
 if TYPE_CHECKING:
     from seewhy.evaluation.campaign import Campaign
     from seewhy.evaluation.metric import Metric
     from seewhy.explainers.base import Explainer
+    from seewhy.registry import Entry
 
+S = TypeVar("S", bound=Settings)
 _SANITY = "randomisation"
+_QUICK = "grad-cam,grad-cam++,layer-cam,hires-cam,eigen-cam,group-cam,integrated-grad-cam"
+_USUAL = "insertion-deletion,average-drop,energy-pointing-game,bbox-share,pointing-game,max-box-acc"
 _REQUIREMENT = re.compile(
     r"(?:(?P<method>[^:<>=]+):)?(?P<metric>[^:<>=]+)(?P<sign>>=|<=|>|<)(?P<bound>[-+.\deE]+)"
 )
@@ -66,14 +71,14 @@ def evaluate(
         kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
         split: Such as val, where the dataset has splits.
         pictures: The folder of the pictures, where it is not where the layout puts it.
-        precision: Number format of forwards without a gradient, where neither methods nor metrics say.
+        precision: Number format of forwards without a gradient, for methods and metrics that do not say.
         require: A bound that every method must hold, or one (insertion>=0.5, grad-cam:bbox-share>0.6); repeat for
             several. Exit code 4 where one does not.
         batch_size: Pictures per pass.
         json: Print the results as JSON.
     """
     from seewhy.datasets import read
-    from seewhy.evaluation.campaign import Campaign, Settings
+    from seewhy.evaluation.campaign import Campaign, Options
     from seewhy.evaluation.report import comma_separated, markdown, report
     from seewhy.files import written_whole
 
@@ -91,8 +96,8 @@ def evaluate(
         raise UsageError(
             f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
         )
-    settings = Settings(samples, seed, target, strict, sanity, batch_size)
-    campaign = Campaign(network, manifest, explainers, measured, out / "store", settings)
+    options = Options(samples, seed, target, strict, sanity, batch_size)
+    campaign = Campaign(network, manifest, explainers, measured, out / "store", options)
     for line in _planned(campaign):
         print(line, file=sys.stderr)
     total = sum(len(each.evaluation.subjects.items) for each in campaign.parts) * len(campaign.named)
@@ -127,60 +132,34 @@ def evaluate(
 
 def _explainers(specs: list[str] | None, precision: str | None) -> list[Explainer]:
     from seewhy import registry
-    from seewhy.explainers.base import make
-    from seewhy.settings import listed
 
-    quick = [
-        "grad-cam",
-        "grad-cam++",
-        "layer-cam",
-        "hires-cam",
-        "eigen-cam",
-        "group-cam",
-        "integrated-grad-cam",
-    ]
-    names = listed(specs) if specs else quick
-    if names == ["all"]:
-        names = [entry.name for entry in registry.explainers()]
-    try:
-        return [make(each, **_precision(each, registry.explainer, precision)) for each in names]
-    except SeewhyError as error:
-        raise UsageError(str(error)) from error
+    names = _names(specs or [_QUICK], registry.explainers())
+    return [_made(registry.explainer, each, precision) for each in names]
 
 
 def _metrics(specs: list[str] | None, precision: str | None) -> tuple[list[Metric], bool]:
     """The metrics, and whether maps under random weights were asked for."""
     from seewhy import registry
-    from seewhy.settings import listed
 
-    usual = [
-        "insertion-deletion",
-        "average-drop",
-        "energy-pointing-game",
-        "bbox-share",
-        "pointing-game",
-        "max-box-acc",
-    ]
-    names = listed(specs) if specs else usual
-    if names == ["all"]:
-        names = [*(entry.name for entry in registry.metrics()), _SANITY]
+    names = _names(specs or [_USUAL], registry.metrics(), _SANITY)
+    return [_made(registry.metric, each, precision) for each in names if each != _SANITY], _SANITY in names
+
+
+def _names(specs: list[str], entries: Iterable[Entry], *more: str) -> list[str]:
+    """What was asked for, with settings; `all` are those of the registry, and more."""
+    names = listed(specs)
+    return [*(entry.name for entry in entries), *more] if names == ["all"] else names
+
+
+def _made(kind: Callable[[str], type[S]], spec: str, precision: str | None) -> S:
+    """A method or a metric with its settings; the number format goes to what has one and does not say itself."""
+    name, _, text = spec.partition(":")
     try:
-        return [
-            registry.metric(name).from_text(text, **_precision(each, registry.metric, precision))
-            for each in names
-            if each != _SANITY
-            for name, _, text in [each.partition(":")]
-        ], _SANITY in names
+        found = kind(name)
+        wanted = precision is not None and "precision" in found.model_fields and "precision=" not in text
+        return found.from_text(text, **({"precision": precision} if wanted else {}))
     except SeewhyError as error:
         raise UsageError(str(error)) from error
-
-
-def _precision(spec: str, lookup: Any, precision: str | None) -> dict[str, str]:
-    """The number format for what has one and forwards only; gradients stay as they are."""
-    kind = lookup(spec.partition(":")[0])
-    if precision is None or "precision" not in kind.model_fields or "precision=" in spec:
-        return {}
-    return {"precision": precision}
 
 
 def _planned(campaign: Campaign) -> Iterator[str]:

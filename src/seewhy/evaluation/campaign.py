@@ -42,7 +42,7 @@ _PER_MOSAIC = 4
 
 
 @dataclass(frozen=True)
-class Settings:
+class Options:
     """What an evaluation is asked to do.
 
     Attributes:
@@ -87,7 +87,7 @@ class Campaign:
         explainers: the methods.
         metrics: what is measured.
         folder: for what is kept.
-        settings: the rest.
+        options: the rest.
 
     Raises:
         InputError: no pictures, or labels that are asked for and not known.
@@ -98,7 +98,7 @@ class Campaign:
     explainers: Sequence[Explainer]
     metrics: Sequence[Metric]
     folder: Path
-    settings: Settings = Settings()
+    options: Options = Options()
     left_out: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class Campaign:
     def named(self) -> dict[str, Explainer]:
         """Methods, then controls, by what they are called in tables."""
         found: dict[str, Explainer] = {}
-        for each in (*self.explainers, *controls(self.settings.seed)):
+        for each in (*self.explainers, *controls(self.options.seed)):
             name, count = each.name, sum(name.partition("#")[0] == each.name for name in found)
             found[f"{name}#{count + 1}" if count else name] = each
         return found
@@ -122,8 +122,8 @@ class Campaign:
     @cached_property
     def question(self) -> Question:
         """What is explained: labels where every picture has one that the network knows."""
-        if self.settings.question != "auto":
-            return self.settings.question
+        if self.options.question != "auto":
+            return self.options.question
         try:
             for each in self.manifest.faultless:
                 class_of(each, self.manifest, self.network)
@@ -148,8 +148,8 @@ class Campaign:
                 (wide if each.pictures >= 300 else deep).append(each)
         found = []
         for title, metrics, count in (
-            ("pictures", wide, self.settings.samples or 300),
-            ("fewer pictures", deep, self.settings.samples or 30),
+            ("pictures", wide, self.options.samples or 300),
+            ("fewer pictures", deep, self.options.samples or 30),
         ):
             if metrics:
                 strict = (
@@ -171,9 +171,9 @@ class Campaign:
         strict: Sequence[str],
         shares: Mapping[str, float],
     ) -> Part:
-        drawn = sampled(self.manifest, count, self.settings.seed)
-        always = strict if self.settings.strict else ()
-        chosen = sampled(self.manifest, count, self.settings.seed, always)
+        drawn = sampled(self.manifest, count, self.options.seed)
+        always = strict if self.options.strict else ()
+        chosen = sampled(self.manifest, count, self.options.seed, always)
         ids = {each.id for each in chosen}
         subsets = {SAMPLE: frozenset(each.id for each in drawn)}
         if len(chosen) > len(drawn):
@@ -189,10 +189,10 @@ class Campaign:
         return Part(title, self._evaluation(metrics, subjects), subsets)
 
     def _mosaics(self, metrics: list[Metric]) -> Part | None:
-        count = max((self.settings.samples or 300) // _PER_MOSAIC, 2)
+        count = max((self.options.samples or 300) // _PER_MOSAIC, 2)
         try:
             subjects = draw_mosaics(
-                self.network, self.manifest, self.manifest.faultless, count, seed=self.settings.seed
+                self.network, self.manifest, self.manifest.faultless, count, seed=self.options.seed
             )
         except InputError as error:
             self.left_out["grid-pointing"] = str(error)
@@ -202,7 +202,7 @@ class Campaign:
         )
 
     def _evaluation(self, metrics: list[Metric], subjects: Pictures | Mosaics) -> Evaluation:
-        chunk = max(1, self.settings.chunk // (_PER_MOSAIC if isinstance(subjects, Mosaics) else 1))
+        chunk = max(1, self.options.chunk // (_PER_MOSAIC if isinstance(subjects, Mosaics) else 1))
         return Evaluation(self.network, self.named, metrics, subjects, self.folder, chunk)
 
     def run(self, progress: Callable[[int], object] = lambda done: None) -> None:
@@ -220,7 +220,7 @@ class Campaign:
 
         The others are in `left_out`, as `randomisation of METHOD`.
         """
-        if not self.settings.sanity:
+        if not self.options.sanity:
             return None
         size = self._size
         methods = [self.named[name] for name in self.methods]
@@ -232,9 +232,9 @@ class Campaign:
                     self.left_out[f"randomisation of {each.name}"] = f"a map takes {forwards} forwards"
         if not methods:
             return None
-        chosen = sampled(self.manifest, self.settings.samples or 30, self.settings.seed)[:30]
+        chosen = sampled(self.manifest, self.options.samples or 30, self.options.seed)[:30]
         images = self.network.read([each.path for each in chosen]).to(self.network.device)
-        return randomise(methods, self.network, images, batch=self.settings.chunk)
+        return randomise(methods, self.network, images, batch=self.options.chunk)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -282,7 +282,7 @@ class Campaign:
             "kind": self.manifest.kind,
             "faults": [str(each) for each in self.manifest.errors],
             "target": self.question,
-            "seed": self.settings.seed,
+            "seed": self.options.seed,
             "methods": {name: each.model_dump(mode="json") for name, each in self.named.items()},
             "controls": [name for name in self.named if name not in self.methods],
             "parts": parts,
@@ -292,10 +292,10 @@ class Campaign:
 
     def _kept_sanity(self) -> dict[str, Any] | None:
         """The randomisation's JSON, from the file where it was kept."""
-        if not self.settings.sanity:
+        if not self.options.sanity:
             return None
         asked = json.dumps(
-            [self.network.digest, self.settings.samples, self.settings.seed]
+            [self.network.digest, self.options.samples, self.options.seed]
             + [self.named[name].model_dump(mode="json") for name in self.methods],
             sort_keys=True,
         )
