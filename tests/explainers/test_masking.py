@@ -158,9 +158,9 @@ def test_the_chunk_follows_from_the_free_memory(monkeypatch):
     net, images = seewhy.Network.of(network("convolutions")), pictures()
     with net.prepared(images) as arguments:
         study = Study(net, arguments, as_target(None), "")
-        assert masking.fitting(study) == 32
+        assert masking.fitting(study) == 8
         monkeypatch.setattr(masking, "free_memory", lambda device: 200_000)
-        assert 1 <= masking.fitting(study) < 32
+        assert 1 <= masking.fitting(study) < 8
         monkeypatch.setattr(masking, "free_memory", lambda device: 0)
         assert masking.fitting(study) == 1
 
