@@ -159,7 +159,7 @@ def test_the_chunk_follows_from_the_free_memory(monkeypatch):
     with net.prepared(images) as arguments:
         study = Study(net, arguments, as_target(None), "")
         assert masking.fitting(study) == 8
-        monkeypatch.setattr(masking, "free_memory", lambda device: 200_000)
+        monkeypatch.setattr(masking, "free_memory", lambda device: 50_000)
         assert 1 <= masking.fitting(study) < 8
         monkeypatch.setattr(masking, "free_memory", lambda device: 0)
         assert masking.fitting(study) == 1
