@@ -19,19 +19,15 @@ from seewhy.render.overlay import Panel
 from seewhy.render.report import MethodInfo, Report, Row
 
 _SHOWN = 3  # best and worst pictures of each method
-_CURVES = {
-    "insertion": (
-        "curve",
-        "Insertion: probability of the class as the highest pixels enter a blurred picture",
-    ),
-    "deletion": ("curve", "Deletion: probability of the class as the highest pixels are taken away"),
-    "insertion-deletion": (
-        "insertion_curve",
-        "Insertion: probability of the class as the highest pixels enter",
-    ),
-    "insertion-deletion ": ("deletion_curve", "Deletion: probability of the class as the highest pixels go"),
-    "road": ("morf", "ROAD: score without the most relevant pixels"),
-}
+_INSERTION = "Insertion: probability of the class as the highest pixels enter a blurred picture"
+_DELETION = "Deletion: probability of the class as the highest pixels are taken away"
+_CURVES = (
+    ("insertion", "curve", _INSERTION),
+    ("deletion", "curve", _DELETION),
+    ("insertion-deletion", "insertion_curve", _INSERTION),
+    ("insertion-deletion", "deletion_curve", _DELETION),
+    ("road", "morf", "ROAD: score without the most relevant pixels"),
+)
 _READING = (
     "Values with 95 % bootstrap intervals over pictures; #1 ranks first among the methods. Maps in brackets are "
     "controls, which know nothing of the decision: a method that does not beat them shows nothing of it. † clearly "
@@ -162,11 +158,11 @@ def _cells(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _charts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    for metric, (key, title) in _CURVES.items():
+    for metric, key, title in _CURVES:
         lines = {
-            name: own[metric.strip()]["details"][key]
+            name: own[metric]["details"][key]
             for name, own in found.items()
-            if key in own.get(metric.strip(), {}).get("details", {})
+            if key in own.get(metric, {}).get("details", {})
         }
         yield curves(title, "of the pixels", lines)
 
