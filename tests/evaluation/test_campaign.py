@@ -149,6 +149,14 @@ def test_a_method_that_does_not_fit_is_left_out_with_the_reason(folder, tmp_path
         alone.run()
 
 
+def test_a_metric_that_cannot_be_measured_says_which_and_why(folder, tmp_path) -> None:
+    masks = seewhy.EnergyPointingGame(region="mask")
+    with pytest.raises(
+        InputError, match="energy-pointing-game cannot be measured .*, leave it out: .* has no mask"
+    ):
+        evaluation(folder, tmp_path, metrics=(masks,)).run()
+
+
 def test_metrics_asked_for_twice_are_refused(folder, tmp_path) -> None:
     with pytest.raises(InputError, match="once"):
         evaluation(folder, tmp_path, metrics=(METRICS[0], METRICS[0])).run()

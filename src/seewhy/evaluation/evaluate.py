@@ -260,7 +260,12 @@ class _Shard:
             )
         ]
         for metric in self.evaluation.metrics:
-            found = metric.measured(batch)
+            try:
+                found = metric.measured(batch)
+            except InputError as error:
+                raise InputError(
+                    f"{metric.name} cannot be measured of these maps, leave it out: {error}"
+                ) from error
             for row, own in enumerate(made):
                 own[metric.name] = found.data[row].double().flatten().tolist()
                 remarks = [found.remarks.get((row, column), "") for column in range(found.data.shape[1])]
