@@ -152,7 +152,7 @@ def test_a_method_that_does_not_fit_is_left_out_with_the_reason(folder, tmp_path
 def test_a_metric_that_cannot_be_measured_says_which_and_why(folder, tmp_path) -> None:
     masks = seewhy.EnergyPointingGame(region="mask")
     with pytest.raises(
-        InputError, match="energy-pointing-game cannot be measured .*, leave it out: .* has no mask"
+        InputError, match=r"energy-pointing-game cannot be measured .*, leave it out: .* has no mask"
     ):
         evaluation(folder, tmp_path, metrics=(masks,)).run()
 
