@@ -58,7 +58,7 @@ def commands(out: Path) -> dict[str, list[str]]:
             "--out", str(out / "pictures"),
         ],
         "mosaics": [
-            *common, "--methods", methods, "--metrics", "grid-pointing", "--samples", "120",
+            *common, "--methods", methods, "--metrics", "grid-pointing", "--samples", "80",
             "--out", str(out / "mosaics"),
         ],
         "sanity": [
