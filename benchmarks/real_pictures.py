@@ -109,7 +109,9 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
         "clearly differs from Grad-CAM (paired, Holm-adjusted over the column). Objects "
         "fill the middle of these pictures, where nothing beats the centre: mind the tables of small boxes.\n"
     )
-    for results in found.values():
+    for name, results in found.items():
+        if name == "sanity":  # of which only the verdicts are shown
+            continue
         for part, subset, title in tables(results):
             yield f"## {title[0].upper()}{title[1:]}\n"
             yield page.table(*table(part, subset, results["controls"])) + "\n"
