@@ -11,6 +11,7 @@ from benchmarks import page
 from benchmarks.rows import HEAD
 from benchmarks.sections import SECTIONS, renewed
 from benchmarks.timing import THREADS
+from seewhy.render.markdown import markdown_table
 
 
 def main() -> int:
@@ -31,7 +32,9 @@ def main() -> int:
             print(" | ".join(cell for cell in row.cells if cell), file=sys.stderr, flush=True)
             rows.append(row)
             held = held and row.holds is not False
-        print(f"## {section.title}\n\n{page.table(HEAD, [row.cells for row in rows])}\n", *remarks, sep="\n")
+        print(
+            f"## {section.title}\n\n{markdown_table(HEAD, [row.cells for row in rows])}\n", *remarks, sep="\n"
+        )
         if chosen.write:
             # After each section, so that a later one that fails takes nothing with it.
             body = section.body(name, rows, remarks)

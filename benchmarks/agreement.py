@@ -19,6 +19,7 @@ from benchmarks.oracle import Array, Pair, normalised
 from benchmarks.subjects import PICTURES, Subject, subjects
 from seewhy import EigenCAM, Network
 from seewhy.explainers.study import Feature
+from seewhy.render.markdown import markdown_table
 
 Array32 = NDArray[np.float32]
 METHODS = ("grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam")
@@ -200,7 +201,7 @@ def _table(rows: Sequence[Compared]) -> str:
         "theirs - oracle",
         "agrees",
     ]
-    return page.table(
+    return markdown_table(
         head,
         [
             [row.network, f"`{row.layer}`", f"`{row.method}`", row.peer]
@@ -215,7 +216,7 @@ def text(found: Report) -> str:
     """The page."""
     opposite = sum(row.opposite or 0 for row in found.everywhere)
     asked = PICTURES * sum(row.opposite is not None for row in found.everywhere)
-    signs = page.table(
+    signs = markdown_table(
         ["network", "pictures", "ours", peers.GRAD_CAM],
         [[title, str(PICTURES), str(ours), str(theirs)] for title, ours, theirs in found.signs],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch.nn.functional as F
 
-from benchmarks import oracle, page, peers
+from benchmarks import oracle, peers
 from benchmarks.oracle import Array, normalised
 from benchmarks.subjects import Subject, trained
 from seewhy import (
@@ -25,6 +25,7 @@ from seewhy import (
     ScoreCAM,
     load,
 )
+from seewhy.render.markdown import markdown_table
 
 PICTURES = 2
 SIDE = 128  # of the picture for Score-CAM, of which the equation is worked out three times in float64
@@ -190,7 +191,7 @@ def scored(subject: Subject) -> Scored:
 
 def section(rows: Sequence[Matched], scores: Sequence[Scored]) -> str:
     """The part of the page about these methods."""
-    table = page.table(
+    table = markdown_table(
         ["network", "method", "peer", "ours - theirs", "agrees"],
         [
             [row.network, f"`{row.method}`", row.peer]
@@ -198,7 +199,7 @@ def section(rows: Sequence[Matched], scores: Sequence[Scored]) -> str:
             for row in rows
         ],
     )
-    masks = page.table(
+    masks = markdown_table(
         [
             "network",
             "ours - equation",

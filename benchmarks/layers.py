@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 import seewhy
-from benchmarks.page import DOCS, provenance, table, write
+from benchmarks.page import DOCS, provenance, write
 from seewhy.errors import NotApplicableError
+from seewhy.render.markdown import markdown_table
 
 NETWORKS = (
     "torchvision:alexnet", "torchvision:vgg16", "torchvision:resnet50", "torchvision:resnext50_32x4d",
@@ -69,7 +70,9 @@ def _takes(explainer: seewhy.Explainer, network: seewhy.Network, example: torch.
 def main() -> None:
     """Survey all networks and write the page."""
     torch.set_num_threads(2)
-    found = table(["network", "layer", "kind", "grid", "CAM", "guided"], [row(name) for name in NETWORKS])
+    found = markdown_table(
+        ["network", "layer", "kind", "grid", "CAM", "guided"], [row(name) for name in NETWORKS]
+    )
     print(found)
     text = TEXT.format(
         table=found, provenance=provenance("python -m benchmarks.layers", ["torch", "torchvision", "timm"])

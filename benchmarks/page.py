@@ -15,21 +15,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned, so that it is legible as it is."""
-    lines = [list(head), *[list(row) for row in rows]]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
-
-    def line(cells: Sequence[str], fill: str = " ") -> str:
-        return (
-            "| "
-            + " | ".join(cell.ljust(width, fill) for cell, width in zip(cells, widths, strict=True))
-            + " |"
-        )
-
-    return "\n".join([line(head), line([""] * len(head), "-"), *[line(row) for row in rows]])
-
-
 def sections(text: str) -> dict[str, str]:
     """What a page says under each of its headings of the second level."""
     parts = _HEADING.split(text)[1:]

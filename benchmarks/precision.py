@@ -21,6 +21,7 @@ from benchmarks.timing import THREADS
 from seewhy import Explainer, make, registry
 from seewhy.errors import NotApplicableError
 from seewhy.network.precision import fast_in_bfloat16
+from seewhy.render.markdown import markdown_table
 
 PICTURES = 50
 CHUNK = 10
@@ -102,7 +103,7 @@ def _overlap(one: Array, other: Array) -> float:
 
 def text(rows: Sequence[Agreement]) -> str:
     """The page."""
-    table = page.table(
+    table = markdown_table(
         [
             "network",
             "method",

@@ -17,6 +17,7 @@ from benchmarks.subjects import data
 from seewhy import cli, registry
 from seewhy.evaluation.campaign import SAMPLE
 from seewhy.evaluation.report import table, tables
+from seewhy.render.markdown import markdown_table
 
 # Methods of many forwards get fewer than by default: all of them, for every picture, must fit an evening.
 SETTINGS = {
@@ -114,7 +115,7 @@ def _text(found: Mapping[str, Any]) -> Iterator[str]:
             continue
         for part, subset, title in tables(results):
             yield f"## {title[0].upper()}{title[1:]}\n"
-            yield page.table(*table(part, subset, results["controls"])) + "\n"
+            yield markdown_table(*table(part, subset, results["controls"])) + "\n"
         for metric in (each for part in results["parts"] for each in part["metrics"]):
             yield f"* {metric['title']}: {metric['protocol']}"
         yield ""
@@ -143,7 +144,7 @@ def _claims(results: Mapping[str, Any]) -> Iterator[str]:
                     says = "holds" if low > 0 else "the opposite" if high < 0 else "not decided"
                     difference = f"{against['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
                     rows.append([claim, subset, difference, f"{against['p']:.4f}", says])
-    yield page.table(["claim", "pictures", "difference", "p (Holm)", "here"], rows) + "\n"
+    yield markdown_table(["claim", "pictures", "difference", "p (Holm)", "here"], rows) + "\n"
 
 
 def _sanity(sanity: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page
 from benchmarks.rows import HEAD, Row
+from seewhy.render.markdown import markdown_table
 
 INTRODUCTION = """# Speed
 
@@ -35,7 +36,7 @@ class Section:
     def body(self, name: str, rows: Sequence[Row], remarks: Sequence[str]) -> str:
         """What stands under the heading."""
         facts = page.provenance(f"python -m benchmarks {name} --write", ["torch", "seewhy", *self.packages])
-        parts = [self.text, facts, page.table(HEAD, [row.cells for row in rows])]
+        parts = [self.text, facts, markdown_table(HEAD, [row.cells for row in rows])]
         if remarks:
             parts.append("\n".join(f"* {each}" for each in remarks))
         return "\n\n".join(parts)

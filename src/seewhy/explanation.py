@@ -345,7 +345,7 @@ class Explanations(Mapping[str, Explanation]):
 
 
 def joined(parts: Sequence[Explanation]) -> Explanation:
-    """One explanation from those of consecutive parts of a batch."""
+    """One explanation from those of consecutive parts of a batch; of several, `images` is the caller's to say."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -358,6 +358,7 @@ def joined(parts: Sequence[Explanation]) -> Explanation:
         notes=tuple(row for part in parts for row in part.notes),
         cost=sum((part.cost for part in parts), Cost()),
         pixels=None if first.pixels is None else torch.cat([p.pixels for p in parts if p.pixels is not None]),
+        images=None,
     )
 
 

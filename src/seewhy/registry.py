@@ -200,6 +200,15 @@ def metric(name: str) -> type[Metric]:
     return found
 
 
+def numbered(names: Iterable[str]) -> list[str]:
+    """What things that stand side by side are called: the second of one name is `name#2`."""
+    found: list[str] = []
+    for name in names:
+        count = sum(each.partition("#")[0] == name for each in found)
+        found.append(f"{name}#{count + 1}" if count else name)
+    return found
+
+
 def _named(kind: str, name: str, entries: Iterable[Entry]) -> Any:
     """What the entry of a name stands for, or an error that lists the nearest names."""
     known = {entry.name: entry for entry in entries}

@@ -13,17 +13,9 @@ from seewhy.errors import InputError, NotFiniteError, SeewhyError
 from seewhy.evaluation.campaign import Campaign, Options, tuning
 from seewhy.evaluation.controls import RandomMap, controls
 from seewhy.evaluation.evaluate import Evaluation
+from seewhy.evaluation.mosaics import Mosaics, draw_mosaics, tiled
 from seewhy.evaluation.result import Result
-from seewhy.evaluation.subjects import (
-    Mosaics,
-    Pictures,
-    class_of,
-    draw_mosaics,
-    named,
-    sampled,
-    share_of_picture,
-    tiled,
-)
+from seewhy.evaluation.subjects import Pictures, class_of, named, sampled, share_of_picture
 from small_dataset import CLASSES, Quarters, network, write_dataset
 
 

@@ -177,10 +177,10 @@ def _planned(campaign: Campaign) -> Iterator[str]:
     yield f"a forward of one picture takes {1000 * once:.1f} ms"
     for part in campaign.parts:
         evaluation = part.evaluation
-        items, targets = len(evaluation.subjects.items), 4 if part.title == "mosaics" else 1
+        items, targets = len(evaluation.subjects.items), evaluation.subjects.targets
         costs = evaluation.cost(size, targets)
         passes = {name: cost.forwards + 2 * cost.backwards + cost.replays for name, cost in costs.items()}
-        seconds = once * sum(passes.values()) * (4 if part.title == "mosaics" else 1)
+        seconds = once * sum(passes.values()) * targets  # a mosaic of four is four times as large, too
         dearest = max(passes, key=lambda name: passes[name])
         yield (
             f"{part.title}: {items} x {len(passes)} methods and controls, "

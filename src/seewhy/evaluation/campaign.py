@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,28 +16,23 @@ from seewhy.evaluation.controls import controls
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.max_box_acc import MaxBoxAcc
 from seewhy.evaluation.metric import Metric
-from seewhy.evaluation.randomisation import Randomisation, randomise
-from seewhy.evaluation.result import Result, compare, holm
-from seewhy.evaluation.subjects import (
-    Mosaics,
-    Pictures,
-    Question,
-    class_of,
-    draw_mosaics,
-    sampled,
-    share_of_picture,
-)
+from seewhy.evaluation.mosaics import Mosaics, draw_mosaics
+from seewhy.evaluation.randomisation import randomise
+from seewhy.evaluation.result import Result
+from seewhy.evaluation.standings import standings
+from seewhy.evaluation.subjects import Pictures, Question, class_of, sampled, share_of_picture
 from seewhy.explainers.base import Explainer, Workload
 from seewhy.files import written_whole
 from seewhy.network.network import Network
+from seewhy.registry import numbered
 
 STRICT = (0.33, 0.2, 0.1)
 """Pictures whose boxes cover less than this: on others the centre is on the object anyway."""
 SAMPLE = "random sample"
+_MANY, _FEW = 300, 30  # pictures, where nothing else is asked for
 _FEWEST = 10  # pictures that a subset must have to get a table
 _TUNED = 3  # of every so many pictures one chooses thresholds and is not reported on
 _AFFORDABLE = 60  # forwards per map, above which maps of random networks are not looked at
-_PER_MOSAIC = 4
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,6 @@ class Campaign:
     metrics: Sequence[Metric]
     folder: Path
     options: Options = Options()
-    left_out: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.manifest.faultless:
@@ -108,11 +101,8 @@ class Campaign:
     @cached_property
     def named(self) -> dict[str, Explainer]:
         """Methods, then controls, by what they are called in tables."""
-        found: dict[str, Explainer] = {}
-        for each in (*self.explainers, *controls(self.options.seed)):
-            name, count = each.name, sum(name.partition("#")[0] == each.name for name in found)
-            found[f"{name}#{count + 1}" if count else name] = each
-        return found
+        all_of_them = (*self.explainers, *controls(self.options.seed))
+        return dict(zip(numbered(each.name for each in all_of_them), all_of_them, strict=True))
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -131,78 +121,72 @@ class Campaign:
             return "predicted"
         return "label"
 
-    @cached_property
+    @property
     def parts(self) -> list[Part]:
-        """The works, planned; metrics that need truth that is not there are left out, with the reason."""
-        everything = self.manifest.faultless
-        shares = {each.id: share for each in everything if (share := share_of_picture(each)) is not None}
+        """The works, planned; metrics that need truth that is not there are in `left_out` instead."""
+        return self._planned[0]
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Metrics that are not measured, and why."""
+        return self._planned[1]
+
+    @cached_property
+    def _planned(self) -> tuple[list[Part], dict[str, str]]:
+        marked = all(each.objects for each in self.manifest.faultless)
         wide: list[Metric] = []
         deep: list[Metric] = []
         mosaics: list[Metric] = []
+        left_out = {}
         for each in self.metrics:
             if each.name == "grid-pointing":
                 mosaics.append(each)
-            elif each.needs_truth and not all(picture.objects for picture in everything):
-                self.left_out[each.name] = "the dataset has pictures in which it marks no object"
+            elif each.needs_truth and not marked:
+                left_out[each.name] = "the dataset has pictures in which it marks no object"
             else:
-                (wide if each.pictures >= 300 else deep).append(each)
-        found = []
-        for title, metrics, count in (
-            ("pictures", wide, self.options.samples or 300),
-            ("fewer pictures", deep, self.options.samples or 30),
-        ):
-            if metrics:
-                strict = (
-                    [id for id, share in shares.items() if share < STRICT[0]] if title == "pictures" else []
-                )
-                found.append(self._part(title, metrics, count, strict, shares))
-        if mosaics and (part := self._mosaics(mosaics)):
-            found.append(part)
-        if not found:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+                (wide if each.pictures >= _MANY else deep).append(each)
+        parts = []
+        if wide:
+            parts.append(self._part("pictures", wide, self.options.samples or _MANY, STRICT))
+        if deep:
+            parts.append(self._part("fewer pictures", deep, self.options.samples or _FEW, ()))
+        if mosaics:
+            try:
+                parts.append(self._mosaics(mosaics, self.options.samples or _MANY))
+            except InputError as error:
+                left_out["grid-pointing"] = str(error)
+        if not parts:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise InputError(f"nothing can be measured: {reasons or 'no metric was asked for'}")
-        return found
+        return parts, left_out
 
-    def _part(
-        self,
-        title: str,
-        metrics: list[Metric],
-        count: int,
-        strict: Sequence[str],
-        shares: Mapping[str, float],
-    ) -> Part:
-        drawn = sampled(self.manifest, count, self.options.seed)
-        always = strict if self.options.strict else ()
-        chosen = sampled(self.manifest, count, self.options.seed, always)
-        ids = {each.id for each in chosen}
+    def _part(self, title: str, metrics: list[Metric], count: int, strict: Sequence[float]) -> Part:
+        """Metrics on a random sample, and on pictures whose boxes cover less than each share in `strict`."""
+        known = {each.id: share_of_picture(each) for each in self.manifest.faultless} if strict else {}
+        shares = {id: share for id, share in known.items() if share is not None}
+        always = [id for id, share in shares.items() if self.options.strict and share < strict[0]]
+        drawn, chosen = (sampled(self.manifest, count, self.options.seed, more) for more in ((), always))
+        ids = frozenset(each.id for each in chosen)
         subsets = {SAMPLE: frozenset(each.id for each in drawn)}
         if len(chosen) > len(drawn):
-            subsets[f"{SAMPLE} and every picture whose boxes cover less than {STRICT[0]:.0%}"] = frozenset(
-                ids
-            )
-        if title == "pictures" and any(metric.needs_truth for metric in metrics):
-            for limit in STRICT:
-                some = frozenset(id for id in ids if shares.get(id, 1) < limit)
-                if len(some) >= _FEWEST:
-                    subsets[f"boxes below {limit:.0%} of the picture"] = some
+            subsets[f"{SAMPLE} and every picture whose boxes cover less than {strict[0]:.0%}"] = ids
+        for limit in strict if any(metric.needs_truth for metric in metrics) else ():
+            some = frozenset(id for id in ids if shares.get(id, 1) < limit)
+            if len(some) >= _FEWEST:
+                subsets[f"boxes below {limit:.0%} of the picture"] = some
         subjects = Pictures(self.network, self.manifest, chosen, self.question)
         return Part(title, self._evaluation(metrics, subjects), subsets)
 
-    def _mosaics(self, metrics: list[Metric]) -> Part | None:
-        count = max((self.options.samples or 300) // _PER_MOSAIC, 2)
-        try:
-            subjects = draw_mosaics(
-                self.network, self.manifest, self.manifest.faultless, count, seed=self.options.seed
-            )
-        except InputError as error:
-            self.left_out["grid-pointing"] = str(error)
-            return None
+    def _mosaics(self, metrics: list[Metric], maps: int) -> Part:
+        pictures, seed = self.manifest.faultless, self.options.seed
+        count = max(maps // Mosaics.targets, 2)
+        subjects = draw_mosaics(self.network, self.manifest, pictures, count, seed=seed)
         return Part(
             "mosaics", self._evaluation(metrics, subjects), {SAMPLE: frozenset(e.id for e in subjects.items)}
         )
 
     def _evaluation(self, metrics: list[Metric], subjects: Pictures | Mosaics) -> Evaluation:
-        chunk = max(1, self.options.chunk // (_PER_MOSAIC if isinstance(subjects, Mosaics) else 1))
+        chunk = max(1, self.options.chunk // subjects.targets)
         return Evaluation(self.network, self.named, metrics, subjects, self.folder, chunk)
 
     def run(self, progress: Callable[[int], object] = lambda done: None) -> None:
@@ -215,31 +199,40 @@ class Campaign:
             part.evaluation.run(progress)
 
     @cached_property
-    def sanity(self) -> Randomisation | None:
-        """Maps under random weights, of methods that are affordable; None where that was not asked for.
+    def sanity(self) -> dict[str, Any] | None:
+        """Maps under random weights, as `Randomisation.to_json` has them; None where that was not asked for.
 
-        The others are in `left_out`, as `randomisation of METHOD`.
+        They are computed once and kept in the folder. Methods that are not looked at are in `left_out`.
         """
         if not self.options.sanity:
             return None
-        size = self._size
-        methods = [self.named[name] for name in self.methods]
-        for each in list(methods):
-            forwards = each.plan(Workload(1, 1, (size,)), self.network).forwards
-            if forwards > _AFFORDABLE or any(each.name in part.evaluation.refused for part in self.parts):
-                methods.remove(each)
-                if forwards > _AFFORDABLE:
-                    self.left_out[f"randomisation of {each.name}"] = f"a map takes {forwards} forwards"
-        if not methods:
-            return None
-        chosen = sampled(self.manifest, self.options.samples or 30, self.options.seed)[:30]
-        images = self.network.read([each.path for each in chosen]).to(self.network.device)
-        return randomise(methods, self.network, images, batch=self.options.chunk)
+        settings = [self.named[name].model_dump(mode="json") for name in self.methods]
+        asked = [self.network.digest, self.options.samples, self.options.seed, *settings]
+        digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        path = self.folder / f"sanity-{digest[:16]}.json"
+        if not path.exists():
+            with written_whole(path) as file:
+                file.write(json.dumps(self._randomised()).encode())
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
 
-    @property
-    def _size(self) -> tuple[int, int]:
-        first = self.network.read([self.manifest.faultless[0].path])
-        return (first.pixels.shape[-2], first.pixels.shape[-1])
+    def _randomised(self) -> dict[str, Any]:
+        chosen = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
+        images = self.network.read([each.path for each in chosen]).to(self.network.device)
+        work = Workload(1, 1, ((images.pixels.shape[-2], images.pixels.shape[-1]),))
+        methods, left_out = [], {}
+        for name in self.methods:
+            each = self.named[name]
+            if any(name in part.evaluation.refused for part in self.parts):
+                continue
+            if (forwards := each.plan(work, self.network).forwards) > _AFFORDABLE:
+                left_out[f"randomisation of {name}"] = f"a map takes {forwards} forwards"
+            else:
+                methods.append(each)
+        found = (
+            randomise(methods, self.network, images, batch=self.options.chunk).to_json() if methods else {}
+        )
+        return {"left_out": left_out, **found}
 
     def results(self, part: Part, subset: str) -> dict[str, dict[str, Result]]:
         """By method and metric, of some pictures; thresholds are those of pictures that are not reported on."""
@@ -254,7 +247,7 @@ class Campaign:
         parts = []
         for part in self.parts:
             asked = len(part.evaluation.subjects.items)
-            tables = {name: _table(self.results(part, name), self.methods) for name in part.subsets}
+            tables = {name: standings(self.results(part, name), self.methods) for name in part.subsets}
             parts.append(
                 {
                     "title": part.title,
@@ -274,7 +267,6 @@ class Campaign:
                     "tables": tables,
                 }
             )
-        sanity = self._kept_sanity()
         return {
             "network": self.network.name,
             "digest": self.network.digest,
@@ -286,42 +278,9 @@ class Campaign:
             "methods": {name: each.model_dump(mode="json") for name, each in self.named.items()},
             "controls": [name for name in self.named if name not in self.methods],
             "parts": parts,
-            "sanity": sanity,
-            "left_out": self.left_out,
+            "sanity": self.sanity,
+            "left_out": {**self.left_out, **(self.sanity or {}).get("left_out", {})},
         }
-
-    def _kept_sanity(self) -> dict[str, Any] | None:
-        """The randomisation's JSON, from the file where it was kept."""
-        if not self.options.sanity:
-            return None
-        asked = json.dumps(
-            [self.network.digest, self.options.samples, self.options.seed]
-            + [self.named[name].model_dump(mode="json") for name in self.methods],
-            sort_keys=True,
-        )
-        path = self.folder / f"sanity-{sha256(asked.encode()).hexdigest()[:16]}.json"
-        if path.exists():
-            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            self.left_out |= kept["left_out"]
-        else:
-            found = self.sanity
-            left = {name: why for name, why in self.left_out.items() if name.startswith("randomisation")}
-            kept = {"left_out": left, **({} if found is None else found.to_json())}
-            with written_whole(path) as file:
-                file.write(json.dumps(kept).encode())
-        return kept
-
-
-def rows(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The values of `Campaign.to_json`, one per part, subset, method and metric: what the CSV holds."""
-    for part in results["parts"]:
-        for subset, table in part["tables"].items():
-            for method, own in table.items():
-                for metric, cell in own.items():
-                    yield {
-                        "part": part["title"], "subset": subset, "method": method, "metric": metric,
-                        **{key: cell[key] for key in ("value", "low", "high", "rank", "pictures", "undefined")},
-                    }  # fmt: skip
 
 
 def tuning(id: str) -> bool:
@@ -339,60 +298,3 @@ def _reported(result: Result, chosen: frozenset[str]) -> Result:
             fixed = metric.fixed(Result(metric, table.only(others)))
             return Result(fixed, table.only(own))
     return replace(result, table=table.only([key for key in table.keys if key[0] in chosen]))
-
-
-def _table(results: Mapping[str, Mapping[str, Result]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Values with intervals, ranks among the methods, and what they have more than the first method."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in results}
-    names = list(dict.fromkeys(name for own in results.values() for name in own))
-    for metric in names:
-        cells = {name: _cell(own[metric]) for name, own in results.items()}
-        better = next(iter(results.values()))[metric].metric.better
-        ranked = [n for n in methods if n in cells and cells[n]["value"] is not None and better != "neither"]
-        ranked.sort(key=lambda name: cells[name]["value"] * (-1 if better == "higher" else 1))
-        for place, name in enumerate(ranked):
-            cells[name]["rank"] = place + 1
-        first = "grad-cam" if "grad-cam" in cells else next(iter(cells))
-        compared = {}
-        for name in cells:
-            if name != first:
-                try:
-                    compared[name] = compare(results[name][metric], results[first][metric])
-                except InputError:
-                    continue
-        adjusted = holm([each.p if math.isfinite(each.p) else 1.0 for each in compared.values()])
-        for (name, each), p in zip(compared.items(), adjusted, strict=True):
-            low, high = each.interval.tolist()
-            cells[name]["against"] = {
-                "method": first,
-                "difference": _or_none(each.difference.item()),
-                "low": _or_none(low),
-                "high": _or_none(high),
-                "p": p,
-                "clear": each.clear,
-            }
-        for name, cell in cells.items():
-            found[name][metric] = cell
-    return found
-
-
-def _cell(result: Result) -> dict[str, Any]:
-    low, high = result.interval.tolist()
-    return {
-        "value": _or_none(result.value.item()),
-        "low": _or_none(low),
-        "high": _or_none(high),
-        "rank": None,
-        "pictures": len({image for image, _ in result.keys}),
-        "undefined": result.undefined,
-        "protocol": result.metric.protocol,
-        "details": {
-            key: [_or_none(each) for each in value.flatten().tolist()]
-            for key, value in result.details.items()
-            if value.numel() <= 256 and not key.endswith(("curves", "gains", "normalised"))
-        },
-    }
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -18,7 +18,7 @@ from seewhy.evaluation.result import Result
 from seewhy.evaluation.subjects import Loaded, Subjects
 from seewhy.evaluation.table import Key, Table
 from seewhy.explainers.base import Explainer, Workload, explain_all
-from seewhy.explanation import Cost, Explanation
+from seewhy.explanation import Cost, Explanation, joined
 from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.store import Failed, Item, Plan, Store, Work
@@ -217,15 +217,14 @@ class _Shard:
         try:
             self.explanations |= self._maps([name], loaded, None)
         except SeewhyError:
-            whole = []
+            singles = []
             for row, id in enumerate(loaded.ids):
                 try:
-                    self._maps([name], loaded, [row])
-                    whole.append(row)
+                    singles.append(self._maps([name], loaded, [row])[name])
                 except SeewhyError as error:
                     self.wrong.setdefault(name, {})[id] = str(error)
-            if whole:
-                self.explanations |= self._maps([name], loaded, whole)
+            if singles:
+                self.explanations[name] = joined(singles)
 
     def _maps(
         self, names: Sequence[str], loaded: Loaded, rows: Sequence[int] | None

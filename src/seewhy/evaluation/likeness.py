@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seewhy.errors import InputError
+from seewhy.evaluation.result import finite_or_none
 from seewhy.evaluation.similarity import hog, pearson, spearman, ssim
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explanation import Explanation
@@ -154,11 +155,5 @@ class Estimate:
     def to_json(self) -> dict[str, float | int | None]:
         """As JSON values; null where undefined."""
         numbers = {"value": self.value, "low": self.low, "high": self.high}
-        rounded = {name: round(each, 6) if math.isfinite(each) else None for name, each in numbers.items()}
+        rounded = {name: finite_or_none(each, 6) for name, each in numbers.items()}
         return {**rounded, "undefined": self.undefined, "compared": self.compared}
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    first, *lines = (f"| {' | '.join(each)} |" for each in (head, *rows))
-    return "\n".join([first, "|---" * len(head) + "|", *lines])

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError
 from seewhy.evaluation.controls import ConstantMap, controls
+from seewhy.evaluation.result import finite_or_none
 from seewhy.explainers.base import Explainer, explain_all
 from seewhy.network.network import Network
+from seewhy.render.markdown import markdown_table
 from seewhy.truth import Mask, Truth
 
 MEASURES = {
@@ -128,9 +130,9 @@ class PlantedTruth(Mapping[str, Scores]):
                     "control": scores.control,
                     **{
                         measure: {
-                            "mean": _or_none(scores.mean(measure)),
-                            "median": _or_none(scores.median(measure)),
-                            "error": _or_none(scores.error(measure)),
+                            "mean": finite_or_none(scores.mean(measure), 6),
+                            "median": finite_or_none(scores.median(measure), 6),
+                            "error": finite_or_none(scores.error(measure), 6),
                             "defined": int(np.isfinite(scores.values[measure]).sum()),
                         }
                         for measure in MEASURES
@@ -143,11 +145,14 @@ class PlantedTruth(Mapping[str, Scores]):
     def __str__(self) -> str:
         """A Markdown table: mean ± standard error per measure."""
         shown = [each for each in MEASURES if any(not math.isnan(s.mean(each)) for s in self.values())]
-        lines = [f"| method | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
-        for name, scores in self.items():
-            cells = [f"{scores.mean(each):.3f} ± {scores.error(each):.3f}" for each in shown]
-            lines.append(f"| {f'*{name}*' if scores.control else name} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+        rows = [
+            [
+                f"*{name}*" if scores.control else name,
+                *(f"{scores.mean(each):.3f} ± {scores.error(each):.3f}" for each in shown),
+            ]
+            for name, scores in self.items()
+        ]
+        return markdown_table(["method", *shown], rows)
 
 
 def planted_truth(
@@ -248,7 +253,3 @@ def highest(evidence: Float[np.ndarray, "H W"]) -> tuple[int, int]:
     nearest = np.square(places - places.mean(0)).sum(1).argmin()
     row, column = places[nearest].tolist()
     return row, column
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)

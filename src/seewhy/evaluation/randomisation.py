@@ -19,7 +19,6 @@ from seewhy.evaluation.likeness import (
     Reading,
     likeness,
     looked_up,
-    markdown,
     mean,
     noise_floor,
 )
@@ -29,6 +28,7 @@ from seewhy.network.network import Network
 from seewhy.network.reinitialise import recompute_statistics, reinitialise
 from seewhy.network.stages import find_stages, parametrised
 from seewhy.network.surveys import surveyed
+from seewhy.render.markdown import markdown_table
 from seewhy.targets import TargetLike, as_target
 from seewhy.targets.frozen import Frozen
 
@@ -200,7 +200,7 @@ class Randomisation:
                 rows.append([method, stage, *(f"{each:.2f}" for each in cells), count])
             floors = [mean(self.floors[method][name]) for name in MEASURES]
             rows.append([method, "*different pictures*", *(f"{each:.2f}" for each in floors), ""])
-        table = markdown(["method", down, *MEASURES, "constant"], rows)
+        table = markdown_table(["method", down, *MEASURES, "constant"], rows)
         said = "\n".join(f"* {self.verdict(method)}" for method in self.methods)
         return f"{table}\n\n{said}"
 

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from seewhy import __version__, registry
-from seewhy.evaluation.campaign import SAMPLE, Campaign, Part, rows
+from seewhy import __version__
+from seewhy.evaluation.campaign import SAMPLE, Campaign, Part
+from seewhy.evaluation.standings import rows
 from seewhy.evaluation.subjects import Pictures
 from seewhy.network.images import open_picture
 from seewhy.render.curves import curves
+from seewhy.render.markdown import markdown_table
 from seewhy.render.overlay import Panel
+from seewhy.render.panels import method_infos
 from seewhy.render.report import MethodInfo, Report, Row
 
 _SHOWN = 3  # best and worst pictures of each method
@@ -58,13 +61,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines: list[str] = []
     for part, subset, title in tables(results):
         head, cells = table(part, subset, results["controls"])
-        widths = [max(len(row[k]) for row in [head, *cells]) for k in range(len(head))]
-        lines += [title, ""]
-        lines += [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in [head, ["-" * width for width in widths], *cells]
-        ]
-        lines.append("")
+        lines += [title, "", markdown_table(head, cells), ""]
     return "\n".join(lines)
 
 
@@ -110,7 +107,7 @@ def report(campaign: Campaign, results: Mapping[str, Any], command: str, date: s
     for part in results["parts"]:
         for metric in part["metrics"]:
             facts[f"{metric['title']}"] = metric["protocol"]
-    infos = _infos(campaign)
+    infos = {each.name: each for each in method_infos(campaign.named)}
     page = Report(f"How far the maps of {network.name} can be trusted", facts, list(infos.values()))
     compared = next((c["against"]["method"] for c in _cells(results) if c.get("against")), "the first method")
     page.note(_READING.format(first=compared))
@@ -165,16 +162,6 @@ def _charts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             if key in own.get(metric, {}).get("details", {})
         }
         yield curves(title, "of the pixels", lines)
-
-
-def _infos(campaign: Campaign) -> dict[str, MethodInfo]:
-    known = {entry.name: entry for entry in (*registry.explainers(), *registry.controls())}
-    found = {}
-    for name, each in campaign.named.items():
-        entry = known.get(each.name)
-        title = entry.title if entry and entry.title else each.name
-        found[name] = MethodInfo(name, title + name[len(each.name) :], entry.paper if entry else "")
-    return found
 
 
 def _sanity(page: Report, sanity: Mapping[str, Any] | None) -> None:

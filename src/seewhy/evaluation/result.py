@@ -95,14 +95,14 @@ class Result:
             "preset": self.metric.preset,
             "settings": self.metric.model_dump(mode="json"),
             "better": self.metric.better,
-            "value": _or_none(self.value.item()),
-            "interval": [_or_none(low), _or_none(high)],
+            "value": finite_or_none(self.value.item()),
+            "interval": [finite_or_none(low), finite_or_none(high)],
             "undefined": self.undefined,
             "rows": [
                 {
                     "image": image,
                     "target": target,
-                    "value": _or_none(value),
+                    "value": finite_or_none(value),
                     "remark": self.remarks.get((image, target)),
                 }
                 for (image, target), value in zip(self.keys, self.values.tolist(), strict=True)
@@ -207,5 +207,8 @@ def _interval(values: Float[Tensor, " R"], metric: Metric) -> Float[Tensor, "2"]
     return torch.nanquantile(values, found)
 
 
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite_or_none(value: float, digits: int | None = None) -> float | None:
+    """A number as JSON has it, rounded where digits are given; None for NaN and infinity."""
+    if not math.isfinite(value):
+        return None
+    return value if digits is None else round(value, digits)

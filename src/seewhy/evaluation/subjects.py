@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
 from seewhy.errors import InputError, SeewhyError, TargetError
 from seewhy.network.images import Images
-from seewhy.network.network import Network, main_output
+from seewhy.network.network import Network
 from seewhy.store import Item
-from seewhy.truth import Box, Object, Truth
+from seewhy.truth import Truth
 
 Question = Literal["label", "predicted"]
 
@@ -45,6 +44,9 @@ class Loaded:
 @runtime_checkable
 class Subjects(Protocol):
     """Things to explain, planned before the first is read."""
+
+    targets: ClassVar[int]
+    """Classes that each is explained for."""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -73,6 +75,7 @@ class Pictures:
     manifest: Manifest
     chosen: tuple[Picture, ...]
     question: Question = "label"
+    targets: ClassVar[int] = 1
     _by_id: dict[str, Picture] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +87,7 @@ class Pictures:
 
     @property
     def described(self) -> dict[str, Any]:
-        return {"question": self.question, "preprocess": _card(self.network)}
+        return {"question": self.question, "preprocess": card(self.network)}
 
     def path(self, id: str) -> Path:
         """Of one picture's file."""
@@ -100,7 +103,7 @@ class Pictures:
                 known[each.id] = index, named(each, self.manifest, self.network)
             except SeewhyError as error:
                 failed[each.id] = str(error)
-        images, good, broken = _read(self.network, [each for each in pictures if each.id in known])
+        images, good, broken = read_pictures(self.network, [each for each in pictures if each.id in known])
         failed |= broken
         truths = [known[each.id][1] for each in good]
         all_known = tuple(each for each in truths if each is not None)
@@ -111,146 +114,6 @@ class Pictures:
             all_known if len(all_known) == len(good) else None,
             failed,
         )
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """Four pictures of different classes, two by two.
-
-    Attributes:
-        parts: the four, left to right and top to bottom.
-        classes: what the network is sure that each shows.
-    """
-
-    parts: tuple[Picture, Picture, Picture, Picture]
-    classes: tuple[int, int, int, int]
-
-    @property
-    def id(self) -> str:
-        return " + ".join(each.id for each in self.parts)
-
-
-@dataclass(frozen=True, eq=False)
-class Mosaics:
-    """Mosaics (grid pointing): each of the four classes has its evidence in its own quarter, or elsewhere.
-
-    Args:
-        network: with preprocessing.
-        mosaics: those to explain, each for its four classes.
-        resize: enlarge nothing: bring the mosaic to the size of one picture, for networks of a fixed size.
-    """
-
-    network: Network
-    mosaics: tuple[Mosaic, ...]
-    resize: bool = False
-
-    @property
-    def items(self) -> tuple[Item, ...]:
-        return tuple(
-            Item(each.id, sha256("".join(part.sha256 for part in each.parts).encode()).hexdigest())
-            for each in self.mosaics
-        )
-
-    @property
-    def described(self) -> dict[str, Any]:
-        classes = {each.id: list(each.classes) for each in self.mosaics}
-        return {"mosaics": classes, "resize": self.resize, "preprocess": _card(self.network)}
-
-    def read(self, ids: Sequence[str]) -> Loaded:
-        by_id = {each.id: each for each in self.mosaics}
-        good, inputs, truths = [], [], []
-        failed: dict[str, str] = {}
-        for each in (by_id[id] for id in ids):
-            images, _, broken = _read(self.network, each.parts)
-            if broken:
-                failed[each.id] = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
-                continue
-            good.append(each)
-            inputs.append(tiled(images.pixels, self.resize))
-            truths.append(self._truth(each, (inputs[-1].shape[-2], inputs[-1].shape[-1])))
-        pixels = torch.stack(inputs) if inputs else torch.zeros(0, 3, 1, 1)
-        return Loaded(
-            tuple(each.id for each in good),
-            pixels.to(self.network.device),
-            [list(each.classes) for each in good],
-            tuple(truths),
-            failed,
-        )
-
-    def _truth(self, mosaic: Mosaic, size: tuple[int, int]) -> Truth:
-        height, width = size[0] // 2, size[1] // 2
-        objects = tuple(
-            Object(self.network.class_name(index), Box(x, y, x + width, y + height))
-            for index, (y, x) in zip(
-                mosaic.classes, ((0, 0), (0, width), (height, 0), (height, width)), strict=True
-            )
-        )
-        return Truth(size, objects)
-
-
-def draw_mosaics(
-    network: Network,
-    manifest: Manifest,
-    pictures: Sequence[Picture],
-    count: int,
-    *,
-    sure: float = 0.9,
-    seed: int = 0,
-    batch: int = 16,
-) -> Mosaics:
-    """Mosaics of pictures that the network is sure of, and right about where their label is known.
-
-    Each draws four of them at random, all of different classes; a picture may be in several mosaics.
-
-    Args:
-        network: with preprocessing.
-        manifest: the dataset of the pictures.
-        pictures: to choose from.
-        count: how many mosaics.
-        sure: the least probability of the best class.
-        seed: of the draws.
-        batch: pictures per pass.
-
-    Raises:
-        InputError: the network is sure of fewer than four classes.
-    """
-    by_class: dict[int, list[Picture]] = {}
-    for start in range(0, len(pictures), batch):
-        images, good, _ = _read(network, pictures[start : start + batch])
-        if not good:
-            continue
-        with network.prepared(images) as arguments, torch.inference_mode():
-            output = main_output(arguments.call(network.module)).float()
-            best = network.probabilities(output).max(1)
-        for each, probability, index in zip(good, best.values.tolist(), best.indices.tolist(), strict=True):
-            if probability >= sure and _right(each, manifest, network, index):
-                by_class.setdefault(index, []).append(each)
-    if len(by_class) < 4:
-        raise InputError(
-            f"{network.name} is sure (p >= {sure}) of pictures of {len(by_class)} classes; mosaics take four"
-        )
-    chance = Random(seed)
-    found: dict[str, Mosaic] = {}
-    for _ in range(20 * count):
-        if len(found) == count:
-            break
-        classes = chance.sample(sorted(by_class), 4)
-        parts = [chance.choice(by_class[each]) for each in classes]
-        mosaic = Mosaic(tuple(parts), tuple(classes))  # type: ignore[arg-type]
-        found.setdefault(mosaic.id, mosaic)
-    mosaics = Mosaics(network, tuple(found.values()))
-    return mosaics if _takes(network, mosaics) else replace(mosaics, resize=True)
-
-
-def tiled(pixels: Tensor, resize: bool) -> Tensor:
-    """Four inputs (4, C, H, W) as one (C, 2H, 2W), or (C, H, W)."""
-    rows = [torch.cat(list(pixels[start : start + 2]), dim=2) for start in (0, 2)]
-    whole = torch.cat(rows, dim=1)
-    if not resize:
-        return whole
-    size = (pixels.shape[-2] // 2 * 2, pixels.shape[-1] // 2 * 2)
-    shrunk = torch.nn.functional.interpolate(whole[None], size, mode="bilinear", antialias=True)
-    return shrunk[0]
 
 
 def sampled(
@@ -325,25 +188,9 @@ def _class(label: str, manifest: Manifest, network: Network) -> int:
         ) from None
 
 
-def _right(picture: Picture, manifest: Manifest, network: Network, index: int) -> bool:
-    try:
-        return not picture.labels or class_of(picture, manifest, network) == index
-    except TargetError:
-        return True
-
-
-def _takes(network: Network, mosaics: Mosaics) -> bool:
-    """Whether a network takes pictures of twice the size."""
-    try:
-        loaded = mosaics.read([mosaics.mosaics[0].id])
-        with network.prepared(loaded.images) as arguments, torch.inference_mode():
-            arguments.call(network.module)
-    except (RuntimeError, ValueError, AssertionError, SeewhyError):
-        return False
-    return True
-
-
-def _read(network: Network, pictures: Sequence[Picture]) -> tuple[Images, list[Picture], dict[str, str]]:
+def read_pictures(
+    network: Network, pictures: Sequence[Picture]
+) -> tuple[Images, list[Picture], dict[str, str]]:
     """Inputs of those that can be read, which these are, and why the others cannot."""
     images = network.read([each.path for each in pictures]).to(network.device)
     failed = {failure.path: failure.reason for failure in images.failed}
@@ -352,7 +199,12 @@ def _read(network: Network, pictures: Sequence[Picture]) -> tuple[Images, list[P
     return images, good, broken
 
 
-def _card(network: Network) -> dict[str, Any]:
+def card(network: Network) -> dict[str, Any]:
+    """How pictures become the input of a network, as JSON values.
+
+    Raises:
+        InputError: that is not known.
+    """
     if network.preprocess is None:
         raise InputError(f"it is not known how pictures become the input of {network.name}; pass preprocess=")
     card: dict[str, Any] = network.preprocess.model_dump(mode="json")

@@ -158,10 +158,7 @@ def explain_all(
     explainers = [make(each) if isinstance(each, str) else each for each in methods]
     if not explainers:
         raise InputError("no method was asked for")
-    names: list[str] = []
-    for each in explainers:
-        count = sum(name.partition("#")[0] == each.name for name in names)
-        names.append(f"{each.name}#{count + 1}" if count else each.name)
+    names = registry.numbered(each.name for each in explainers)
     question = as_target(target)
     digest = network.digest
     with network.prepared(images) as arguments:

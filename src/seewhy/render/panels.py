@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,21 +113,23 @@ def row(explanations: Sequence[Explanation], index: int, signed: bool = False, *
 
 def column_names(explanations: Sequence[Explanation]) -> list[str]:
     """Names of the columns: the methods', numbered where one stands twice."""
-    names: list[str] = []
-    for each in explanations:
-        count = sum(name.partition("#")[0] == each.method for name in names)
-        names.append(f"{each.method}#{count + 1}" if count else each.method)
-    return names
+    return registry.numbered(each.method for each in explanations)
 
 
 def methods(explanations: Sequence[Explanation]) -> list[MethodInfo]:
     """The columns of a report."""
+    return method_infos(column_names(explanations))
+
+
+def method_infos(columns: Iterable[str]) -> list[MethodInfo]:
+    """What the registry knows of methods, by their names or numbered names."""
     known = {entry.name: entry for entry in (*registry.explainers(), *registry.controls())}
     infos = []
-    for each, name in zip(explanations, column_names(explanations), strict=True):
-        entry = known.get(each.method)
-        title = entry.title if entry and entry.title else each.method
-        infos.append(MethodInfo(name, title + name[len(each.method) :], entry.paper if entry else ""))
+    for column in columns:
+        method, sign, number = column.partition("#")
+        entry = known.get(method)
+        title = entry.title if entry and entry.title else method
+        infos.append(MethodInfo(column, title + sign + number, entry.paper if entry else ""))
     return infos
 
 

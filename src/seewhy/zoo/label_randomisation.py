@@ -18,7 +18,6 @@ from seewhy.evaluation.likeness import (
     Reading,
     likeness,
     looked_up,
-    markdown,
     mean,
     noise_floor,
 )
@@ -26,6 +25,7 @@ from seewhy.evaluation.randomisation import DIES
 from seewhy.explainers.base import Explainer, explain_all
 from seewhy.network.load import load
 from seewhy.network.network import Network
+from seewhy.render.markdown import markdown_table
 from seewhy.scenes import CLASSES, Scenes
 from seewhy.zoo.demo import TRAINING_SEED
 from seewhy.zoo.train import Recipe, block, fit, predicted
@@ -106,7 +106,7 @@ class LabelRandomisation:
             f"{self.network} beside the same network trained on {self.recipe.scenes} scenes with permuted labels "
             f"({self.accuracy:.1%} right on them):"
         )
-        return f"{said}\n\n{markdown(['method', *MEASURES, 'map dies'], rows)}"
+        return f"{said}\n\n{markdown_table(['method', *MEASURES, 'map dies'], rows)}"
 
     def __repr__(self) -> str:
         return f"LabelRandomisation({self.network}: {', '.join(self.methods)})"
