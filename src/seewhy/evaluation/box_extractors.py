@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from seewhy.render.runs import Runs, components, runs, touching
+from seewhy.render.runs import Pairs, Runs, components, runs, touching
 
 _AT_ONCE = 1 << 24  # pixels of stacked levels
 CAM_THRESHOLDS = (20, 100, 110)
@@ -42,8 +42,8 @@ def wsol(values: Float[np.ndarray, "H W"]) -> Int[np.ndarray, "255 4"]:
     """
     image = eight_bits(values)
     found = np.full((255, 4), -1)
-    for levels, masks in _levels(image):
-        found[levels] = largest(masks)
+    for levels, stretches in _levels(image):
+        found[levels] = _largest(stretches, (len(levels), *image.shape))
     return clipped(found[_same_mask(image)], image.shape)
 
 
@@ -61,8 +61,8 @@ def wsol_best(values: Float[np.ndarray, "H W"], truth: Int[np.ndarray, "M 4"]) -
     """
     image = eight_bits(values)
     best = np.zeros(255)
-    for levels, masks in _levels(image):
-        level, boxes, _ = _boxes(_stacked(masks), masks.shape)
+    for levels, stretches in _levels(image):
+        level, boxes, *_ = _boxes(stretches, (len(levels), *image.shape))
         np.maximum.at(best, levels[level], overlap(clipped(boxes, image.shape), truth).max(1))
     shared: Float[np.ndarray, "255"] = best[_same_mask(image)]
     return shared
@@ -94,7 +94,7 @@ def cam(values: Float[np.ndarray, "H W"]) -> Boxes:
     for threshold in CAM_THRESHOLDS:
         mask = _away(image > threshold) > _CAM_DISTANCE
         stretches = _stacked(mask[None])
-        _, outer, _ = _boxes(stretches, (1, height, width))
+        _, outer, *_ = _boxes(stretches, (1, height, width))
         # The contour of a hole runs on the pixels around it.
         found += [outer, _holes(stretches, (1, height, width)) + np.array([-1, -1, 1, 1])]
     boxes = np.concatenate(found)
@@ -124,12 +124,7 @@ def largest(masks: Bool[np.ndarray, "K H W"]) -> Int[np.ndarray, "K 4"]:
     Areas are those of the polygon through the pixels' centres, holes included, as OpenCV's `contourArea` has them; of
     equals the last in reading order counts, which is the one that OpenCV lists first.
     """
-    level, boxes, area = _boxes(_filled(_stacked(masks), masks.shape), masks.shape)
-    found = np.full((len(masks), 4), -1)
-    order = np.lexsort((np.arange(len(area)), area, level))
-    last = np.flatnonzero(np.diff(level[order], append=-1))
-    found[level[order[last]]] = boxes[order[last]]
-    return found
+    return _largest(_stacked(masks), masks.shape)
 
 
 def clipped(boxes: Boxes, shape: tuple[int, ...]) -> Boxes:
@@ -167,21 +162,51 @@ def _stretched(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     return (exact - low) / (high - low) if high > low else np.zeros_like(exact)
 
 
-def _levels(
-    image: UInt8[np.ndarray, "H W"],
-) -> Iterator[tuple[Int[np.ndarray, " K"], Bool[np.ndarray, "K H W"]]]:
-    """The levels that occur, the highest aside, with their masks, as many at once as memory should hold."""
-    levels = np.unique(image)[:-1].astype(np.int64)
+def _levels(image: UInt8[np.ndarray, "H W"]) -> Iterator[tuple[Int[np.ndarray, " K"], Runs]]:
+    """The levels that occur, the highest aside, with the stack of what is above each, as many at once as is fast."""
+    levels = _occurring(image)
+    place = np.zeros(256, np.int32)
+    place[levels] = np.arange(len(levels))
     most = max(1, _AT_ONCE // image.size)
-    for start in range(0, len(levels), most):
-        part = levels[start : start + most]
-        yield part, image > part[:, None, None].astype(np.uint8)
+    for start in range(0, len(levels) - 1, most):
+        part = levels[start : min(start + most, len(levels) - 1)]
+        yield part, _above(place[image].clip(start, start + len(part)) - start)
+
+
+def _occurring(image: UInt8[np.ndarray, "H W"]) -> Int[np.ndarray, " K"]:
+    return np.flatnonzero(np.bincount(image.ravel()))
+
+
+def _above(image: Int[np.ndarray, "H W"]) -> Runs:
+    """The stack of the pixels above 0, above 1 and so on, from where neighbours differ: no mask is made."""
+    height, width = image.shape
+    padded = np.pad(image, ((0, 0), (1, 1)))
+    step = np.diff(padded, axis=1).ravel()
+    before, after = padded[:, :-1].ravel(), padded[:, 1:].ravel()
+    level, place = _between(before, step)
+    row, column = np.divmod(place, np.int32(width + 1))
+    _, ends = _between(after, -step)
+    # Runs of a row and level begin and end in turn, so that both lists pair as they are.
+    return Runs(1 + level * np.int32(height + 1) + row, 1 + column, 1 + ends % np.int32(width + 1))
+
+
+def _between(
+    lowest: Int[np.ndarray, " P"], many: Int[np.ndarray, " P"]
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """For each place so many levels from the lowest on, none where that is negative; sorted by level, then place."""
+    some = np.flatnonzero(many > 0).astype(np.int32)
+    many = many[some]
+    place = np.repeat(some, many)
+    first = many.cumsum(dtype=np.int32) - many - lowest[some]
+    level = np.arange(len(place), dtype=np.int32) - np.repeat(first, many)
+    order = np.argsort(level.astype(np.uint8), kind="stable")
+    return level[order], place[order]
 
 
 def _same_mask(image: UInt8[np.ndarray, "H W"]) -> Int[np.ndarray, "255"]:
     """Per level the next lower one that occurs, whose mask it shares."""
     occurs = np.zeros(255, np.int64)
-    levels = np.unique(image)[:-1]
+    levels = _occurring(image)[:-1]
     occurs[levels] = levels
     return np.maximum.accumulate(occurs)
 
@@ -222,19 +247,51 @@ def _holes(stretches: Runs, shape: tuple[int, ...]) -> Boxes:
     return _tight(own, component[inner] - 1, shape)[1]
 
 
+def _largest(stretches: Runs, shape: tuple[int, ...]) -> Int[np.ndarray, "K 4"]:
+    """`largest` of the masks of a stack."""
+    level, boxes, area, pairs = _boxes(stretches, shape)
+    # Runs and what touches make a graph whose cycles go around holes (Euler): only masks with holes are filled.
+    of_run = _level(stretches.row, shape)
+    pieces, rows, touches = (
+        np.bincount(each, minlength=shape[0]) for each in (level, of_run, of_run[pairs[0]])
+    )
+    holed = pieces - rows + touches > 0
+    if holed.any():
+        some = holed[of_run]
+        moved = np.cumsum(holed) - 1 - np.arange(shape[0])
+        row = stretches.row[some] + moved[of_run[some]] * (shape[1] + 1)
+        of = int(holed.sum()), *shape[1:]
+        own, filled, enclosed, _ = _boxes(
+            _filled(Runs(row, stretches.start[some], stretches.end[some]), of), of
+        )
+        kept = ~holed[level]
+        level = np.concatenate([level[kept], np.flatnonzero(holed)[own]])
+        boxes, area = np.concatenate([boxes[kept], filled]), np.concatenate([area[kept], enclosed])
+    found = np.full((shape[0], 4), -1)
+    order = np.lexsort((np.arange(len(area)), area, level))
+    last = np.flatnonzero(np.diff(level[order], append=-1))
+    found[level[order[last]]] = boxes[order[last]]
+    return found
+
+
+def _level(row: Int[np.ndarray, " N"], shape: tuple[int, ...]) -> Int[np.ndarray, " N"]:
+    """Which mask of a stack a row is of."""
+    return (row - 1) // (shape[1] + 1)
+
+
 def _boxes(
     stretches: Runs, shape: tuple[int, ...]
-) -> tuple[Int[np.ndarray, " N"], Boxes, Float[np.ndarray, " N"]]:
-    """The components of a stack: their mask, box, and the area of the polygon around them, holes left out."""
-    component = components(stretches)
+) -> tuple[Int[np.ndarray, " N"], Boxes, Float[np.ndarray, " N"], Pairs]:
+    """The components of a stack: mask, box, area of the polygon around each, holes left out; and what touches."""
+    upper, lower = pairs = touching(stretches)
+    component = components(stretches, pairs)
     level, boxes = _tight(stretches, component, shape)
-    upper, lower = touching(stretches)
     starts, ends = stretches.start, stretches.end
     shared = np.minimum(ends[upper], ends[lower]) - np.maximum(starts[upper], starts[lower])
     # Between two rows: a square for each two columns shared, a triangle where one run reaches further.
     reach = (starts[upper] != starts[lower]) * 0.5 + (ends[upper] != ends[lower]) * 0.5
     area = np.where(shared > 0, shared - 1 + reach, 0.0)
-    return level, boxes, np.bincount(component[upper], area, len(level)).astype(np.float64)
+    return level, boxes, np.bincount(component[upper], area, len(level)).astype(np.float64), pairs
 
 
 def _tight(
@@ -249,7 +306,7 @@ def _tight(
     bottom = np.maximum.reduceat(stretches.row[order], first)
     left = np.minimum.reduceat(stretches.start[order], first)
     right = np.maximum.reduceat(stretches.end[order], first)
-    level = (top - 1) // (shape[1] + 1)
+    level = _level(top, shape)
     above = 1 + level * (shape[1] + 1)
     return level, np.stack([left - 1, top - above, right - 1, bottom - above + 1], axis=1)
 
