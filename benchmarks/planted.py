@@ -38,8 +38,7 @@ table.advantage("grad-cam", "centred-gaussian", "pointing")  # paired difference
 
 Maps that know nothing stand below, in italics: noise on the layer's grid, a Gaussian in the picture's centre (sigma a
 quarter of the side), the centre pixel (as a map a cone, closeness to it), the mean activation of the layer, which
-is asked nothing, and a constant map, whose shares are those
-of area and which points at the centre.
+is asked nothing, and a constant map, whose shares are those of area and which points at the centre.
 
 ## The clean network, {count} scenes
 
