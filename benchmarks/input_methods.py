@@ -100,9 +100,13 @@ def compared(subject: Subject) -> Iterator[Matched]:
 
 
 def occlusion(subject: Subject) -> Matched:
-    """Windows that end at the border: captum cuts the last ones short, ours end flush."""
-    side = subject.size[0] // 4
-    explainer = Occlusion(window=side, stride=side // 2, precision="float32")
+    """Windows of a quarter of the side, and what it takes for the last one to end at the border.
+
+    Elsewhere captum cuts the last ones short, where ours end flush.
+    """
+    stride = subject.size[0] // 8
+    side = subject.size[0] - 6 * stride
+    explainer = Occlusion(window=side, stride=stride, precision="float32")
     found = explainer(subject.module, subject.images, subject.classes).values[:, 0]
     theirs = peers.captum_pixels(
         "Occlusion",
@@ -110,7 +114,7 @@ def occlusion(subject: Subject) -> Matched:
         subject.images,
         subject.classes,
         sliding_window_shapes=(3, side, side),
-        strides=(3, side // 2, side // 2),
+        strides=(3, stride, stride),
     )
     return matched(subject, "occlusion", peers.CAPTUM, np.asarray(found.double()), theirs[:, 0])
 

@@ -62,7 +62,7 @@ def test_known_is_no_worse_than_top_five_and_top_five_no_worse_than_top_one(seed
     orders = [[str(label) for label in draws.permutation(8)[:5]] for _ in range(6)]
     truths = [showing(("0", (2, 3, 15, 20)), size=(24, 24))] * 6
     metric = LocalisationError(extractor=extractor, boxes=boxes, resamples=100)
-    rows = play(metric, maps, orders, truths, side=24).table.data
+    rows = metric.errors(play(metric, maps, orders, truths, side=24).table.exact)
     assert (rows[:, 0] <= rows[:, 2]).all()
     assert (rows[:, 2] <= rows[:, 1]).all()
 
@@ -127,3 +127,34 @@ def test_a_threshold_found_on_another_split_is_used_at_its_level() -> None:
 def test_outputs_without_classes_are_refused() -> None:
     with pytest.raises(InputError, match="needs class predictions"):
         play(LocalisationError(), fitting(), [[]])
+
+
+def test_without_a_threshold_the_one_of_the_least_error_counts_and_another_split_can_give_it() -> None:
+    values = torch.full((1, 8, 8), 0.5)
+    values[0, 2:6, 2:6], values[0, 0, 0] = 1, 0
+    free = LocalisationError(threshold=None, resamples=100)
+    best = play(free, values, [FIRST])
+    assert best.value == 0
+    assert 0.5 <= best.details["threshold"] < 1
+    fixed = free.fixed(best)
+    assert fixed.threshold == pytest.approx(best.details["threshold"].item())
+    assert play(fixed, values, [THIRD]).details["top-1"] == 1
+    assert play(fixed, values, [THIRD]).value == 0
+
+
+def test_a_chosen_threshold_is_chosen_anew_for_each_resample() -> None:
+    # Two pictures whose boxes fit at different levels: together one of them misses, alone neither does.
+    values = torch.full((2, 8, 8), 0.5)
+    values[:, 2:6, 2:6], values[:, 0, 0] = 1, 0
+    values[1] = torch.where(values[1] == 0.5, 0.1, values[1])
+    values[1, 1:7, 1:7], values[1, 3, 3] = 0.3, 1
+    truths = [TRUTH, showing(("0", (1, 1, 7, 7)))]
+    result = play(LocalisationError(threshold=None), values, [FIRST, FIRST], truths)
+    assert result.value == 0.5
+    assert result.interval[0] == 0
+
+
+@pytest.mark.parametrize("extractor", ["adl", "cam"])
+def test_only_the_wsol_extractor_has_thresholds_to_choose_from(extractor) -> None:
+    with pytest.raises(ValueError, match="no other thresholds"):
+        LocalisationError(extractor=extractor, threshold=None)

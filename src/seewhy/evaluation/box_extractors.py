@@ -47,13 +47,6 @@ def wsol(values: Float[np.ndarray, "H W"]) -> Int[np.ndarray, "255 4"]:
     return clipped(found[_same_mask(image)], image.shape)
 
 
-def wsol_at(values: Float[np.ndarray, "H W"], threshold: float) -> Boxes:
-    """The box of the largest contour at one threshold, as `wsol` has it; none where nothing is above it."""
-    image = eight_bits(values)
-    found = largest((image > int(threshold * 255))[None])
-    return clipped(found[found[:, 0] >= 0], image.shape)
-
-
 def wsol_best(values: Float[np.ndarray, "H W"], truth: Int[np.ndarray, "M 4"]) -> Float[np.ndarray, "255"]:
     """The highest overlap of any component with any true box, by 8-bit level.
 

@@ -14,7 +14,6 @@ from seewhy.datasets import Manifest
 from seewhy.errors import InputError, TargetError
 from seewhy.evaluation.controls import controls
 from seewhy.evaluation.evaluate import Evaluation
-from seewhy.evaluation.max_box_acc import MaxBoxAcc
 from seewhy.evaluation.metric import Metric
 from seewhy.evaluation.mosaics import Mosaics, draw_mosaics
 from seewhy.evaluation.randomisation import randomise
@@ -291,7 +290,7 @@ def tuning(id: str) -> bool:
 def _reported(result: Result, chosen: frozenset[str]) -> Result:
     table = result.table
     metric = result.metric
-    if isinstance(metric, MaxBoxAcc) and metric.thresholds is None:
+    if metric.flatters:
         others = [key for key in table.keys if tuning(key[0])]
         own = [key for key in table.keys if key[0] in chosen and not tuning(key[0])]
         if others and own:

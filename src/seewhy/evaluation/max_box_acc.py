@@ -11,11 +11,9 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from seewhy.errors import InputError
 from seewhy.evaluation.box_extractors import overlap, wsol, wsol_best
 from seewhy.evaluation.metric import Batch, Measured, Metric
 from seewhy.evaluation.regions import Match, framed, objects
-from seewhy.evaluation.result import Result
 from seewhy.evaluation.table import Table
 from seewhy.truth import Object
 
@@ -30,6 +28,7 @@ class MaxBoxAcc(Metric):
 
     title: ClassVar[str] = "MaxBoxAcc"
     paper: ClassVar[str] = "Choe et al., CVPR 2020"
+    tuned: ClassVar[str] = "thresholds"
 
     name: Literal["max-box-acc", "max-box-acc-v2"] = "max-box-acc"
     match: Match = Field(
@@ -54,18 +53,8 @@ class MaxBoxAcc(Metric):
             raise ValueError(f"{len(self.deltas)} thresholds in [0, 1) are needed, not {fixed}")
         return self
 
-    def fixed(self, result: Result) -> MaxBoxAcc:
-        """The same metric at the thresholds that were best in another result.
-
-        Raises:
-            InputError: the result is of another metric.
-        """
-        own, other = (each.model_dump(exclude={"thresholds"}) for each in (self, result.metric))
-        if own != other:
-            raise InputError(
-                f"thresholds for {self.name} ({self.protocol}) cannot come from {result.metric.protocol}"
-            )
-        return self.model_copy(update={"thresholds": tuple(result.details["thresholds"].tolist())})
+    def tune(self, table: Table) -> tuple[float, ...]:
+        return tuple(self.details(table)["thresholds"].tolist())
 
     def measure(self, batch: Batch) -> Measured:
         labels = batch.explanation.labels

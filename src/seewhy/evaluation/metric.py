@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,7 @@ from seewhy.network.network import Network
 from seewhy.settings import Settings
 from seewhy.truth import Truth
 
+M = TypeVar("M", bound="Metric")
 Better = Literal["higher", "lower", "neither"]
 
 NOT_FINITE = "the map holds NaN or infinity"
@@ -157,6 +158,8 @@ class Metric(Settings, ABC):
     needs_truth: ClassVar[bool] = True
     pictures: ClassVar[int] = 300
     """How many an evaluation takes where nobody says: fewer where each costs hundreds of forwards."""
+    tuned: ClassVar[str | None] = None
+    """The setting that, where it is None, is chosen for the best value on the pictures themselves."""
 
     resamples: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
@@ -212,6 +215,30 @@ class Metric(Settings, ABC):
     def details(self, table: Table) -> dict[str, Tensor]:
         """Further numbers: curves, classes, thresholds."""
         return {}
+
+    @property
+    def flatters(self) -> bool:
+        """Whether a setting is chosen on the pictures that are reported on; `fixed` takes it from others."""
+        return self.tuned is not None and getattr(self, self.tuned) is None
+
+    def tune(self, table: Table) -> Any:
+        """The best value of the setting that `tuned` names, on these pictures."""
+        raise NotImplementedError
+
+    def fixed(self: M, result: Result) -> M:
+        """The same metric with what was best in another result, such as one of another split.
+
+        Raises:
+            InputError: nothing of this metric is chosen, or the result is of another one.
+        """
+        if self.tuned is None:
+            raise InputError(f"{self.name} chooses nothing on the pictures")
+        own, other = (each.model_dump(exclude={self.tuned}) for each in (self, result.metric))
+        if own != other:
+            raise InputError(
+                f"what {self.name} ({self.protocol}) chooses cannot come from {result.metric.protocol}"
+            )
+        return self.model_copy(update={self.tuned: result.metric.tune(result.table)})
 
     def start(self) -> Measurement:
         """An empty measurement with these settings."""

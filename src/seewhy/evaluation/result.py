@@ -146,7 +146,8 @@ def compare(first: Result, second: Result) -> Comparison:
     """
     metric, other = first.metric, second.metric
     # Each method may have its own threshold from other pictures; that is part of what is compared.
-    if metric.model_dump(exclude={"thresholds"}) != other.model_dump(exclude={"thresholds"}):
+    chosen = {metric.tuned} if metric.tuned else set()
+    if metric.model_dump(exclude=chosen) != other.model_dump(exclude=chosen):
         raise InputError(
             f"only equal protocols compare: {metric.name} ({metric.protocol}) is not {other.name} ({other.protocol})"
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-
 Pairs = tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"]]
 """Numbers of runs that touch: one above, one below."""
 
