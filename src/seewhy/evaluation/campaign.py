@@ -238,7 +238,7 @@ class Campaign:
         chosen = part.subsets[subset]
         found: dict[str, dict[str, Result]] = {}
         for name, own in part.evaluation.results.items():
-            found[name] = {each: _reported(result, chosen) for each, result in own.items()}
+            found[name] = {each: reported(result, chosen) for each, result in own.items()}
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -287,7 +287,8 @@ def tuning(id: str) -> bool:
     return int(sha256(id.encode()).hexdigest()[:8], 16) % _TUNED == 0
 
 
-def _reported(result: Result, chosen: frozenset[str]) -> Result:
+def reported(result: Result, chosen: frozenset[str]) -> Result:
+    """A result on some of its pictures; what its metric chooses on pictures comes from others, not reported on."""
     table = result.table
     metric = result.metric
     if metric.flatters:

@@ -12,7 +12,7 @@ import torch
 
 from seewhy import __version__
 from seewhy.evaluation.campaign import SAMPLE, Campaign, Part
-from seewhy.evaluation.standings import rows
+from seewhy.evaluation.standings import cell_text, rows
 from seewhy.evaluation.subjects import Pictures
 from seewhy.network.images import open_picture
 from seewhy.render.curves import curves
@@ -51,7 +51,7 @@ def table(part: Mapping[str, Any], subset: str, controls: Sequence[str]) -> tupl
     head = ["method", *(f"{each['name']}{arrows[each['better']]}" for each in part["metrics"])]
     found = part["tables"][subset]
     return head, [
-        [f"({name})" if name in controls else name, *(_cell(own.get(metric)) for metric in metrics)]
+        [f"({name})" if name in controls else name, *(cell_text(own.get(metric)) for metric in metrics)]
         for name, own in found.items()
     ]
 
@@ -133,18 +133,6 @@ def report(campaign: Campaign, results: Mapping[str, Any], command: str, date: s
     for _ in range(results["parts"][0]["explained"]):
         page.count()
     return page
-
-
-def _cell(cell: Mapping[str, Any] | None) -> str:
-    if cell is None or cell["value"] is None:
-        return "undefined"
-    text = f"{cell['value']:.3f}"
-    if cell["low"] is not None and cell["high"] is not None:
-        text += f" [{cell['low']:.3f}, {cell['high']:.3f}]"
-    if cell["rank"] is not None:
-        text += f" #{cell['rank']}"
-    against = cell.get("against")
-    return text + (" †" if against and against["clear"] and against["p"] < 0.05 else "")
 
 
 def _cells(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -75,3 +75,16 @@ def rows(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                         "part": part["title"], "subset": subset, "method": method, "metric": metric,
                         **{key: cell[key] for key in ("value", "low", "high", "rank", "pictures", "undefined")},
                     }  # fmt: skip
+
+
+def cell_text(cell: Mapping[str, Any] | None) -> str:
+    """A cell for people: value, interval, rank, and † where it clearly differs from the first method."""
+    if cell is None or cell["value"] is None:
+        return "undefined"
+    text = f"{cell['value']:.3f}"
+    if cell["low"] is not None and cell["high"] is not None:
+        text += f" [{cell['low']:.3f}, {cell['high']:.3f}]"
+    if cell["rank"] is not None:
+        text += f" #{cell['rank']}"
+    against = cell.get("against")
+    return text + (" †" if against and against["clear"] and against["p"] < 0.05 else "")
