@@ -27,7 +27,7 @@ from seewhy.network.replay import Head
 
 NO_EVIDENCE = "no positive evidence: no position would raise what is asked for"
 EVEN = "the uniform filter keeps the output: the head ignores the layer's scale, as of a normalised embedding"
-SEVERAL = "several filters are equally good; this is the one towards a uniform filter"
+SEVERAL = "several filters are equally good"
 UNSETTLED = "not settled"
 """How a note begins where the steps ended before an optimum was proved."""
 

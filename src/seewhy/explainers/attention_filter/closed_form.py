@@ -67,7 +67,7 @@ def _on_sphere(
     parts = torch.where(values == 0, 0.0, torch.einsum("nst,ns->nt", vectors, target))
     floor = -values[:, :1] if signed else torch.zeros_like(tiny)
     # Just above the floor the norm is largest.
-    short = _norm(parts, values, floor + tiny) < rho
+    short = _norm(parts, values, floor + tiny) < rho * (1 - _ROUNDING)
     multiplier = torch.where(short, floor, _multiplier(parts, values, floor + tiny, rho))
     lowest = short & (values + multiplier <= tiny)
     found = torch.where(lowest, 0.0, parts / _nonzero(values + multiplier))

@@ -281,7 +281,10 @@ class _Problem:
             self.rounding,
             _NOTHING**2 * self.nothing,
         )
-        return self._certified(solved, "riemannian", even=even)
+        # A loss of zero by fewer equations than positions has other solutions near by.
+        fewer = self.subject.outputs.shape[1] < like[0].numel()
+        unique = (solved.loss > _NOTHING * self.nothing) | ~torch.tensor(fewer & self.subject.keeps)
+        return self._certified(solved, "riemannian", unique, even)
 
     def by_descent(self, starts: Float[Tensor, "N G S"] | None) -> Filters:
         search = self.search

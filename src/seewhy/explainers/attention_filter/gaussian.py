@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -72,23 +71,15 @@ class Gaussian(Region):
     def residual(
         self, points: Float[Tensor, "N G P"], gradient: Float[Tensor, "N G S"]
     ) -> Float[Tensor, " N"]:
-        """The gradient with respect to the parameters over what it could be, bounds that are reached aside."""
+        """The slope along the parameters as a share of the gradient, but for those at a bound that they press on."""
         found = self.slope(points, gradient)
         low, high = self._bounds(points)
         held = ((points <= low) & (found > 0)) | ((points >= high) & (found < 0))
-        speed = torch.stack([each.square().sum(-1) for each in self._speeds(points)], -1).sum(-1)
-        most = (gradient.square().sum(-1) * speed).sum(-1).sqrt()
+        most = self.rho * gradient.flatten(1).norm(dim=1)
         return torch.where(held, 0.0, found).flatten(1).norm(dim=1) / torch.where(most > 0, most, 1.0)
 
     def free(self, variables: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:
         raise NotImplementedError
-
-    def _speeds(self, points: Float[Tensor, "N G P"]) -> Iterator[Float[Tensor, "N G S"]]:
-        """By how much filters change with each parameter."""
-        for place in range(points.shape[-1]):
-            along = torch.zeros_like(points)
-            along[..., place] = 1
-            yield torch.func.jvp(self.filters, (points,), (along,))[1]
 
     def _split(self, points: Float[Tensor, "N G P"]) -> tuple[Tensor, Tensor]:
         axes = len(self.grid)

@@ -113,7 +113,7 @@ def _from_single_cells(
 
 def _from_gradients(
     run: Run, activation: Float[Tensor, "1 K *grid"], count: int, pooled: bool
-) -> Float[Tensor, "D K *grid"]:
+) -> Float[Tensor, "D K *rest"]:
     leaf, copy = begin_graph(activation)
     outputs = run(copy, torch.zeros(1, dtype=torch.long, device=activation.device))
 

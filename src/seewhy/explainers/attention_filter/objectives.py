@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -17,17 +16,11 @@ Run = Callable[[Tensor, Tensor], Tensor]
 """From activations (M, K, *grid), and the picture each is of, to the head's outputs (M, D)."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From outputs (M, D), and the filter that each row is for, to losses (M,)."""
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From filters (M, G, S), and which of the N that are looked for each is, to losses (M,) and their gradients."""
 
 _AT_ONCE = 1 << 22  # numbers of the layer, whose head's graph holds several times as many
 _INSIDE = 1e-12  # of a filter: a ReLU that reads the layer has no slope at zero, but a little inside
-
-
-class Objective(Protocol):
-    """Losses of filters (M, G, S), each for one of the N that are looked for, with gradients."""
-
-    def __call__(
-        self, filters: Float[Tensor, "M G S"], rows: Int[Tensor, " M"]
-    ) -> tuple[Float[Tensor, " M"], Float[Tensor, "M G S"]]: ...
 
 
 @dataclass
