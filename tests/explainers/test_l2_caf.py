@@ -68,7 +68,7 @@ def test_the_oblivious_filter_solves_the_secular_equation_on_a_pooled_linear_hea
         close(found.values[row, 0].flatten(), expected, 1e-4)
 
 
-def public_loop(net, layer, image, label, iterations=1000):
+def public_loop(net, layer, image, label, iterations):
     """The loop of the public PyTorch code as it is described: a hook, plain SGD from ones, a look every 50 iterations.
 
     With a label the class is raised above the others, without one the outputs are kept.
@@ -105,9 +105,9 @@ def public_loop(net, layer, image, label, iterations=1000):
 @pytest.mark.parametrize("mode", ["class", "oblivious"])
 def test_the_preset_reference_pt_is_the_public_loop(head, mode):
     net, images = network(head).eval().requires_grad_(False), pictures()
-    found = L2CAF.from_preset("reference-pt", mode=mode, layer="features")(net, images, 1)
+    found = L2CAF.from_preset("reference-pt", mode=mode, layer="features", iterations=120)(net, images, 1)
     for row in range(3):
-        expected = public_loop(net, "features", images[row : row + 1], 1 if mode == "class" else None)
+        expected = public_loop(net, "features", images[row : row + 1], 1 if mode == "class" else None, 120)
         cosine = torch.cosine_similarity(found.values[row, 0].flatten(), expected.flatten(), dim=0)
         assert float(cosine) >= 0.9999
         # The loop stops early or late, which its length alone does not tell.
@@ -129,7 +129,7 @@ def test_the_preset_reference_pt_is_the_public_loop_on_resnet_50(mode):
 
 def test_the_preset_reference_tf_begins_anywhere_by_its_seed():
     net, images = network("convolutions"), pictures()
-    method = L2CAF.from_preset("reference-tf", layer="features", iterations=200)
+    method = L2CAF.from_preset("reference-tf", layer="features", iterations=60)
     one, other = (method.model_copy(update={"seed": seed})(net, images, 1) for seed in (0, 1))
     again = method(net, images, 1)
     assert torch.equal(one.values, again.values)
@@ -177,8 +177,8 @@ def test_of_two_classes_in_a_picture_each_map_shows_its_own_and_not_the_other(la
     assert (row in (2, 3) and column in (1, 2)) if own == 0 else (row in (4, 5) and column in (5, 6))
 
 
-def test_the_magnitudes_of_the_reference_light_up_the_other_class_too():
-    found = L2CAF.from_preset("reference-pt")(Colours(), patches(), 0)
+def test_the_magnitudes_of_the_paper_s_filter_light_up_the_other_class_too():
+    found = L2CAF(constraint="sphere", magnitude=True)(Colours(), patches(), 0)
     assert shares(found.values)[1] > 0.4
 
 
@@ -223,7 +223,8 @@ def test_the_oblivious_map_is_looked_for_once_and_the_same_for_all_targets():
     assert three.values.shape == (3, 3, 5, 5)
     for target in range(3):
         assert torch.equal(three.values[:, target], one.values[:, 0])
-    assert three.cost == one.cost
+    spent = [(each.cost.forwards, each.cost.backwards, each.cost.replays) for each in (one, three)]
+    assert spent[0] == spent[1]
 
 
 def test_several_classes_at_once_are_what_each_is_alone():
