@@ -129,6 +129,45 @@ def boxes(values: Float[np.ndarray, "H W"], thresholds: Float[np.ndarray, " N"])
     return found
 
 
+def attention_loop(
+    head: nn.Module, shown: Float[Tensor, "1 K h w"], coefficients: Float[Tensor, " D"] | None
+) -> tuple[Float[Tensor, "h w"], float]:
+    """L2-CAF by the loop of its PyTorch code: the signed filter, and its loss.
+
+    Plain gradient steps from ones, 0.5 falling evenly to 1e-5 over 1,000, in free variables whose direction is the
+    filter; a look every 50 steps, and an end where the loss changed by less than 1e-6 since the last.
+
+    Args:
+        head: what comes after the layer, its parameters frozen.
+        shown: the layer's activation of one picture.
+        coefficients: how much of each output is raised; None to keep the outputs.
+    """
+    with torch.no_grad():
+        normal = head(shown)
+    variable = torch.ones(shown.shape[2:], requires_grad=True)
+    optimizer = torch.optim.SGD([variable], lr=0.5)
+
+    def judged() -> Tensor:
+        outputs = head(variable / variable.norm() * shown)
+        if coefficients is None:
+            return (outputs - normal).square().mean()
+        return -(outputs[0] * coefficients).sum()
+
+    last = float("inf")
+    for turn in range(1000):
+        loss = judged()
+        if turn % 50 == 0:
+            if abs(loss.item() - last) < 1e-6:
+                break
+            last = loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = 1e-5 + (0.5 - 1e-5) * (1 - turn / 1000)
+        optimizer.step()
+    with torch.no_grad():
+        return variable / variable.norm(), judged().item()
+
+
 def _weighted(module: nn.Module, layer: str, image: Tensor, index: int) -> Float[Tensor, "1 K h w"]:
     """Feature maps times their mean gradients, by one backward into all parameters."""
     kept: list[Tensor] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page
+from benchmarks import cam_family, evaluating, few_forwards, l2caf, masks, memory, page
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
 
@@ -76,6 +76,17 @@ Maps that are judged have no ties here, which evaluators break in ways of their 
 are asked only where the processor has AMX. Metrics share no forwards: what several methods share is the explaining.""",
         ("torchvision", "numpy", "scipy", "opencv-python-headless"),
         lambda remarks: evaluating.rows(cam_family.setting(), remarks),
+    ),
+    "l2caf": Section(
+        "L2-CAF",
+        f"""\
+Filters on the signed sphere, of activations of {l2caf.CHANNELS:,} channels on a {l2caf.GRID} x {l2caf.GRID} grid that were
+computed before, beside the loop of the public PyTorch code (`attention_loop` in `benchmarks/loops.py`, the preset
+`reference-pt`) on the same activations, one picture at a time; its time is of {l2caf.LOOPED} pictures. The time of a map
+is that of a batch by its pictures, and that of a picture alone stands below it. The matrix of the pooled linear head is
+learned once per network and not in the time; nor is the forward up to the layer, but where it says whole.""",
+        ("torchvision",),
+        lambda remarks: l2caf.rows(cam_family.setting(), remarks),
     ),
     "memory": Section(
         "Memory",

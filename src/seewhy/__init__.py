@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from seewhy.explainers.input_x_gradient import InputXGradient as InputXGradient
     from seewhy.explainers.integrated_grad_cam import IntegratedGradCAM as IntegratedGradCAM
     from seewhy.explainers.integrated_gradients import IntegratedGradients as IntegratedGradients
+    from seewhy.explainers.l2_caf import L2CAF as L2CAF
     from seewhy.explainers.layer_cam import LayerCAM as LayerCAM
     from seewhy.explainers.layer_integrated_gradients import (
         LayerIntegratedGradients as LayerIntegratedGradients,
@@ -135,6 +136,7 @@ _PLACES = {
     "explainers.input_x_gradient": ["InputXGradient"],
     "explainers.integrated_grad_cam": ["IntegratedGradCAM"],
     "explainers.integrated_gradients": ["IntegratedGradients"],
+    "explainers.l2_caf": ["L2CAF"],
     "explainers.layer_integrated_gradients": ["LayerIntegratedGradients"],
     "explainers.occlusion": ["Occlusion"],
     "explainers.rise": ["RISE"],

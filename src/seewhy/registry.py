@@ -84,6 +84,8 @@ _EXPLAINERS = (
     Entry("layer-integrated-gradients", "seewhy.explainers.layer_integrated_gradients:LayerIntegratedGradients",
           "Layer Integrated Gradients", "after Sundararajan et al., ICML 2017", _ANY,
           "2 forwards + 51 head replays + 50 head backwards"),
+    Entry("l2-caf", "seewhy.explainers.l2_caf:L2CAF", "L2-CAF", "Taha et al., ECCV 2020", _ANY,
+          "1 forward where the head is affine, else 10 to 300 head replays and backwards too"),
     Entry("rise", "seewhy.explainers.rise:RISE", "RISE", "Petsiuk et al., BMVC 2018", "nothing but outputs",
           "1 forward per mask, 4,000 by default"),
     Entry("occlusion", "seewhy.explainers.occlusion:Occlusion", "Occlusion", "Zeiler and Fergus, ECCV 2014",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.l2_caf import SEVERAL, UNSETTLED
 from seewhy.explainers.masked_input import HARDLY
 from seewhy.explanation import Explanation
 from seewhy.network.layers import PIXELS
@@ -21,6 +22,8 @@ from seewhy.targets import TargetLike, as_target
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
 TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
+_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL)
+"""How notes begin by which a method says itself that rounding may decide a map."""
 
 
 class BrokenError(Exception):
@@ -80,10 +83,10 @@ class Case:
                 for site, values in one.maps.items():
                     self.close(values[row], other.maps[site][row], what)
             except BrokenError as error:
-                unstable = [note for note in notes if note.startswith((UNSTABLE, HARDLY))]
-                if not unstable:
+                admitted = admission(notes)
+                if not admitted:
                     raise
-                unclear = f"{error}, but the method says so itself: {unstable[0]}"
+                unclear = f"{error}, but the method says so itself: {admitted}"
         if unclear:
             raise UnclearError(unclear)
 
@@ -95,6 +98,11 @@ class Case:
             raise BrokenError(
                 f"{what}: differs by {difference:.2g}, {difference / largest:.1g} of the largest"
             )
+
+
+def admission(notes: Sequence[str]) -> str:
+    """The note by which a method says that rounding may decide a picture's map; empty where there is none."""
+    return next((note for note in notes if note.startswith(_ADMITTED)), "")
 
 
 def picked(images: Any, rows: list[int], batch: int) -> Any:

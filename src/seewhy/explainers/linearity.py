@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.layers import Site
 from seewhy.network.operations import Computation, Operation, Rule, intercept
-from seewhy.network.replay import Head
 from seewhy.network.surveys import remember, remembered
 
 _TOLERANCE = 1e-3
@@ -46,11 +46,28 @@ def head_shape(study: Study, site: Site) -> HeadShape:
 
 def _measured(study: Study, site: Site) -> HeadShape:
     head = study.head(site, slice(0, 1))
+
+    def scores(trials: Tensor) -> Tensor:
+        rows = torch.zeros(len(trials), dtype=torch.long, device=trials.device)
+        return study.question.select(rows)(head(head.holding(trials, rows), rows))
+
+    found = probed(scores, head.maps)
+    study.cost += Cost(setup=head.forwards + head.replays)
+    return found
+
+
+def probed(head: Callable[[Tensor], Tensor], here: Float[Tensor, "1 K *grid"]) -> HeadShape:
+    """Measure any head, a function from activations (M, K, *grid) to scores (M, T), by 12 activations of one picture.
+
+    Args:
+        head: whatever comes after the layer.
+        here: the picture's activation.
+    """
     not_affine = not_pooled = ""
-    usual = float(head.activation.std()) or 1.0
+    usual = float(here.std()) or 1.0
     for strength in (usual, _FAR * max(usual, 1.0)):
         computed: list[str] = []
-        scores = _scores_of_trials(study, head, strength, computed)
+        scores = _scores_of_trials(head, here, strength, computed)
         plain, more, other, other_more, moved, nothing = scores.unbind()
         tolerance = _TOLERANCE * (scores - nothing).abs().max() + 1e-30
         between = f" (between it and the output: {', '.join(dict.fromkeys(computed))})" if computed else ""
@@ -59,26 +76,23 @@ def _measured(study: Study, site: Site) -> HeadShape:
         if ((moved - plain).abs() > tolerance).any():
             where = "the score depends on where activations are, not on their average"
             not_pooled = not_pooled or where + between
-    study.cost += Cost(setup=head.forwards + head.replays)
     return HeadShape(not_affine, not_pooled)
 
 
-def _scores_of_trials(study: Study, head: Head, strength: float, computed: list[str]) -> Float[Tensor, "6 T"]:
-    """Scores of the first picture's activations A, A + D, E, E + D, A with positions exchanged, and zero.
+def _scores_of_trials(
+    head: Callable[[Tensor], Tensor], here: Float[Tensor, "1 K *grid"], strength: float, computed: list[str]
+) -> Float[Tensor, "6 T"]:
+    """Scores of the activations A, A + D, E, E + D, A with positions exchanged, and zero.
 
     D and E are noise of the given strength. What the head computes beyond linear maps is added to `computed`.
     """
-    here = head.maps
     generator = torch.Generator().manual_seed(0)
     step, other = (strength * torch.randn(here.shape, generator=generator).to(here) for _ in range(2))
-    order = torch.randperm(here.shape[-1] * here.shape[-2], generator=generator).to(here.device)
+    order = torch.randperm(here[0, 0].numel(), generator=generator).to(here.device)
     moved = here.flatten(2)[:, :, order].view(here.shape)
     trials = torch.cat([here, here + step, other, other + step, moved, torch.zeros_like(here)])
-    rows = torch.zeros(len(trials), dtype=torch.long, device=here.device)
-    question = study.question.select(rows)
     with torch.no_grad(), intercept({kind: _noting(computed) for kind in Operation if kind not in _LINEAR}):
-        outputs = head(head.holding(trials, rows), rows)
-    return question(outputs).double()
+        return head(trials).double()
 
 
 def _noting(names: list[str]) -> Rule:
