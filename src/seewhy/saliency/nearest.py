@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from seewhy.network.precision import autocast, chunked, exact_type, free_memory
+from seewhy.network.precision import autocast, exact_type, free_memory, in_chunks
 from seewhy.saliency.patches import Patches, PatchGrid
 
 _SPARE = 16  # candidates beyond K: they show that nothing nearer was left out
-_TOLERANCE = 1e-7  # of a mean distance, beyond which it is computed again in double precision
+_TOLERANCE = 2e-7  # of a mean distance, beyond which it is computed again in double precision
 _GROUP = 8  # candidates of which the nearest is looked at first
 _ON_CPU = 1 << 21  # distances at once that the caches hold
 _SHARE = 0.25  # of the free memory, elsewhere
@@ -30,7 +30,7 @@ def mean_of_nearest(
 
     Candidates come from matrix products in single precision; their distances are computed again by subtraction. What
     was left out is bounded by the rounding errors of the products; patches for which that bound does not prove the
-    mean to be exact to 1e-7, as happens in flat parts, are computed again in double precision.
+    mean to be exact to 2e-7, as happens in flat parts, are computed again in double precision.
 
     Args:
         queries: the patches asked for.
@@ -54,72 +54,78 @@ def mean_of_nearest(
     per_row = batch * columns * count
     # What was set to lower precision for networks must not reach these products.
     full = torch.get_float32_matmul_precision() == "highest"
-    search = _Search(database, nearest, torch.float32 if full else exact_type(values.device))
-    again = _Search(database, nearest, exact_type(values.device))
+    search = _Search(database, nearest, position, torch.float32 if full else exact_type(values.device))
+    again = _Search(database, nearest, position, exact_type(values.device))
 
     def run(start: int, stop: int) -> Tensor:
         part = values[:, start * columns : stop * columns]
         apart = (up[start:stop, None] + across).flatten(0, 1)
-        found, proven = search(part, apart)
-        for picture, doubtful in enumerate(~proven):
+        found, excess = search(part, apart)
+        for picture, doubtful in enumerate(excess > _TOLERANCE):
             chosen = doubtful.nonzero()[:, 0]
-            for few in chosen.split(max(1, at_once(values.device) // (2 * count))):
+            rows = slice(picture, picture + 1)
+            for few in filter(len, chosen.split(max(1, at_once(values.device) // (2 * count)))):
                 apart = up[start + few // columns] + across[few % columns]
-                found[picture, few] = again(part[picture, few][None], apart, picture)[0][0]
+                found[picture, few] = again(part[rows, few], apart, rows)[0][0]
         return found
 
     with torch.no_grad(), autocast("float32", values.device):
-        parts = list(chunked(run, len(queries.y), chunk or max(1, at_once(values.device) // per_row)))
+        parts = in_chunks(run, len(queries.y), chunk or max(1, at_once(values.device) // per_row))
     return torch.cat(parts, 1).view(batch, len(queries.y), columns)
 
 
 class _Search:
     """Finds nearest patches in a number format."""
 
-    def __init__(self, database: Float[Tensor, "B n d"], nearest: int, dtype: torch.dtype) -> None:
-        self.nearest = min(nearest, database.shape[1])
-        self.candidates = min(self.nearest + _SPARE, database.shape[1])
+    def __init__(
+        self, database: Float[Tensor, "B n d"], nearest: int, position: float, dtype: torch.dtype
+    ) -> None:
+        count = database.shape[1]
+        spare = 0 if dtype == torch.float64 else _SPARE
+        self.nearest, self.candidates = min(nearest, count), min(nearest + spare, count)
         self.database = database.to(dtype)
-        squares = self.database.square().sum(2, keepdim=True)
-        ones = torch.ones_like(squares)
-        product = torch.cat([-2 * self.database, ones, squares], 2)
+        squares = _squares(self.database)
+        product = torch.cat([-2 * self.database, torch.ones_like(squares), squares], 2)
         # Patches infinitely far away make the number one that groups divide.
-        product = F.pad(product, (0, 0, 0, -product.shape[1] % _GROUP))
-        product[:, squares.shape[1] :, -1] = torch.inf
+        product = F.pad(product, (0, 0, 0, -count % _GROUP))
+        product[:, count:, -1] = torch.inf
         self.product = product.transpose(1, 2)
         self.longest = squares.amax(1).sqrt()
+        self.farthest = 1 + position * 2**0.5  # by what distances are divided from corner to corner
 
     def __call__(
-        self, queries: Float[Tensor, "B q d"], apart: Float[Tensor, "q n"], picture: int | None = None
-    ) -> tuple[Float[Tensor, "B q"], Bool[Tensor, "B q"]]:
-        """Mean distances, and which of them are proven; `apart` holds (c * p)²."""
-        rows = slice(None) if picture is None else slice(picture, picture + 1)
+        self, queries: Float[Tensor, "B q d"], apart: Float[Tensor, "q n"], rows: slice = slice(None)
+    ) -> tuple[Float[Tensor, "B q"], Float[Tensor, "B q"]]:
+        """Mean distances, and by how much each can be too large for what was left out; `apart` holds (c * p)²."""
         queries = queries.to(self.database.dtype)
-        squares = queries.square().sum(2, keepdim=True)
+        squares = _squares(queries)
         factor = F.pad(apart.to(queries.dtype), (0, self.product.shape[2] - apart.shape[1]))
         factor = factor.sqrt_().add_(1).square_()
         # Squared distances in one product: |q|² + |p|² - 2 q·p.
         product = torch.cat([queries, squares, torch.ones_like(squares)], 2)
         distances = torch.bmm(product, self.product[rows]).div_(factor)
         chosen, reach = _smallest(distances, self.candidates)
-        exact = _apart(queries, self.database[rows], chosen)
-        exact /= factor.expand_as(distances).gather(2, chosen).sqrt_()
-        kept = exact.topk(self.nearest, 2, largest=False, sorted=False).values
-        mean = kept.mean(2)
-        if self.candidates == self.database.shape[1]:
-            return mean.float(), torch.ones_like(mean, dtype=torch.bool)
-        least = (reach - self._error(squares[..., 0], rows)).clamp_min_(0).sqrt_()
-        doubt = (kept - least[..., None]).clamp_min_(0).mean(2)
-        return mean.float(), doubt <= _TOLERANCE
+        found = _apart(queries, self.database[rows], chosen)
+        found /= factor.expand_as(distances).gather(2, chosen).sqrt_()
+        if self.candidates > self.nearest:
+            found = found.topk(self.nearest, 2, largest=False, sorted=False).values
+        mean = found.mean(2)
+        if self.nearest == self.database.shape[1] or self.database.dtype == torch.float64:
+            return mean.float(), torch.zeros_like(mean)
+        # A sum of m products is off by at most m u times the sum of their magnitudes, here (|q| + |p|)²; the norms
+        # and the factor are off by a few u more, u being half of epsilon. Patches that were left out wrongly are
+        # nearer than the last that was kept, so their norms are not far from the query's.
+        norms = squares[..., 0].sqrt()
+        others = torch.minimum(self.longest[rows], norms + found.amax(2) * self.farthest)
+        terms = (product.shape[2] + 8) * torch.finfo(queries.dtype).eps / 2
+        error = terms * (norms + others).square()
+        least = (reach - error).clamp_min_(0).sqrt_()
+        return mean.float(), (found - least[..., None]).clamp_min_(0).mean(2)
 
-    def _error(self, squares: Float[Tensor, "B q"], rows: slice) -> Float[Tensor, "B q"]:
-        """A bound on the error of a squared distance by the product.
 
-        A sum of m products is off by at most m u times the sum of their magnitudes, u being half of epsilon; here
-        that is (|q| + |p|)², and as much again for the norms and what follows.
-        """
-        terms = self.product.shape[1] + 4
-        return terms * torch.finfo(squares.dtype).eps * (squares.sqrt() + self.longest[rows]).square()
+def _squares(values: Float[Tensor, "B n d"]) -> Float[Tensor, "B n 1"]:
+    """Squared norms; their sums are rounded once."""
+    return values.square().sum(2, keepdim=True, dtype=exact_type(values.device)).to(values.dtype)
 
 
 def _smallest(
@@ -146,7 +152,13 @@ def _apart(
 ) -> Float[Tensor, "B q k"]:
     """Euclidean distances to the chosen patches, by subtraction."""
     batch, count, length = database.shape
-    first = torch.arange(batch, device=chosen.device)[:, None, None] * count
-    near = database.reshape(-1, length).index_select(0, (chosen + first).flatten())
-    near = near.view(*chosen.shape, length).sub_(queries[:, :, None])
-    return torch.linalg.vector_norm(near, dim=3)
+    table = database.reshape(-1, length)
+    places = chosen + torch.arange(batch, device=chosen.device)[:, None, None] * count
+
+    def part(start: int, stop: int) -> Tensor:
+        near = table.index_select(0, places[:, start:stop].flatten())
+        near = near.view(batch, stop - start, -1, length).sub_(queries[:, start:stop, None])
+        return torch.linalg.vector_norm(near, dim=3)
+
+    fitting = at_once(chosen.device) // (2 * batch * chosen.shape[2] * length)
+    return torch.cat(in_chunks(part, chosen.shape[1], max(1, fitting)), 1)
