@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -23,8 +24,8 @@ _UNSEEN, _ROUNDING = 1.0, 1e-6
 
 
 def channels(
-    given: Float[Tensor, "B C H W"], mode: Mode, part: Part, jpeg: int | None
-) -> Float[Tensor, "B c H W"]:
+    given: Float[Tensor, "B C H W"], mode: Mode, part: Part, jpeg: int | None, longest_side: int | None
+) -> Float[Tensor, "B c h w"]:
     """What is compared: L*a*b* of pictures and of quantised maps, one channel of relevance.
 
     Args:
@@ -32,6 +33,7 @@ def channels(
         mode: what is given.
         part: what is taken of relevance.
         jpeg: quality of the JPEG that quantised maps go through.
+        longest_side: pixels to which pictures are resized, before their colours are converted.
 
     Returns:
         In [0, 1], double precision where there is one; a constant channel is 0.
@@ -43,11 +45,28 @@ def channels(
         raise InputError("pictures hold NaN or infinity; a map without evidence is zero")
     values = given.to(exact_type(given.device))
     if mode == "relevance":
-        return _stretched(_one(values, part), _ROUNDING)
-    if mode == "quantised":
+        values = _one(values, part)
+    elif mode == "quantised":
         values = _quantised(values, jpeg)
-    _check_picture(values)
-    return _stretched(lab(values), _UNSEEN) if values.shape[1] == 3 else _stretched(values, _ROUNDING)
+    else:
+        _check_picture(values)
+    if longest_side is not None:
+        values = resized(values, times(values.shape[2:], longest_side / max(values.shape[2:])))
+    # A sum of weights may exceed one by its rounding.
+    return _stretched(lab(values.clamp(0, 1)), _UNSEEN) if values.shape[1] == 3 else _stretched(values)
+
+
+def resized(pictures: Float[Tensor, "B C H W"], size: tuple[int, ...]) -> Float[Tensor, "B C h w"]:
+    """Bilinear; where it shrinks, over all pixels that become one."""
+    if tuple(pictures.shape[2:]) == tuple(size):
+        return pictures
+    return F.interpolate(pictures, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def times(size: tuple[int, ...], ratio: float) -> tuple[int, int]:
+    """Both sides that many times as long."""
+    height, width = (max(1, round(side * ratio)) for side in size)
+    return height, width
 
 
 def _check_picture(values: Tensor) -> None:
@@ -70,27 +89,25 @@ def _one(values: Float[Tensor, "B C H W"], part: Part) -> Float[Tensor, "B 1 H W
     return total.abs() if part == "absolute" else total.clamp_min(0)
 
 
-def _stretched(values: Float[Tensor, "B C H W"], flat: float) -> Float[Tensor, "B C H W"]:
-    """Every channel from 0 to 1; one whose range is below `flat` keeps it, in these units, or is 0 by rounding."""
+def _stretched(values: Float[Tensor, "B C H W"], unseen: float = 0) -> Float[Tensor, "B C H W"]:
+    """Every channel from 0 to 1, a range below `unseen` as if it were that; 0 where all is rounding."""
     low, high = values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)
-    if flat == _ROUNDING:
-        rounding = flat * torch.maximum(low.abs(), high.abs())
-        return torch.where(high - low > rounding, (values - low) / (high - low), 0)
-    return (values - low) / (high - low).clamp_min(flat)
+    rounding = _ROUNDING * torch.maximum(low.abs(), high.abs())
+    return torch.where(high - low > rounding, (values - low) / (high - low).clamp_min(unseen), 0)
 
 
 def _quantised(values: Float[Tensor, "B C H W"], jpeg: int | None) -> Float[Tensor, "B 3 H W"]:
     """Magnitudes, stretched over all channels together and rounded to bytes, as the released notebooks save them."""
     if values.shape[1] not in (1, 3):
         raise InputError(f"an RGB picture is made of 1 or 3 channels of relevance, got {values.shape[1]}")
-    joint = _stretched(values.abs().flatten(1)[:, None, None], _ROUNDING).view_as(values)
+    joint = _stretched(values.abs().flatten(1)[:, None, None]).view_as(values)
     rounded = (joint * 255).round().expand(-1, 3, -1, -1)
     if jpeg is not None:
         rounded = torch.stack([_through_jpeg(each, jpeg) for each in rounded]).to(rounded)
     return rounded / 255
 
 
-def _through_jpeg(picture: Float[Tensor, "3 H W"], quality: int) -> Float[Tensor, "3 H W"]:
+def _through_jpeg(picture: Float[Tensor, "3 H W"], quality: int) -> UInt8[Tensor, "3 H W"]:
     file = BytesIO()
     Image.fromarray(picture.byte().permute(1, 2, 0).cpu().numpy()).save(file, "JPEG", quality=quality)
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)

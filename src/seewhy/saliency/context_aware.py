@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from seewhy.network.precision import in_chunks
-from seewhy.saliency.channels import Mode, Part, channels
+from seewhy.saliency.channels import Mode, Part, channels, resized, times
 from seewhy.saliency.distance import distance_to
 from seewhy.saliency.nearest import at_once, mean_of_nearest
 from seewhy.saliency.patches import around_pixels, sampled
@@ -22,7 +22,12 @@ from seewhy.settings import Settings
 _LEVELS = (1, 0.5, 0.25)  # of the pyramid at every scale, in shares of it
 _LEAST = 0.2  # of the picture: smaller levels are left out
 _FLAT = 1e-6  # range of a map below which it is rounding
-_FULL = 0.99  # what the median of a saturated map reaches before it is stretched
+_FULL = 0.7  # what half of the patches of a saturated map exceed, before it is stretched
+
+_CONSTANT = "constant: nothing stands out"
+_SATURATED = (
+    "saturated: most patches are unlike all others, so little stands out; distance='rms' tells them apart"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,7 @@ class ContextAwareSaliency(Settings):
     position: float = Field(
         default=3, ge=0, description="c, by how much distant patches count as more alike."
     )
-    foci: float = Field(default=0.8, ge=0, le=1, description="Saliency beyond which a place draws attention.")
+    foci: float = Field(default=0.8, ge=0, lt=1, description="Saliency beyond which a place draws attention.")
     variant: Literal["paper", "cas-smiler"] = Field(
         default="paper",
         description="`cas-smiler` as in that MATLAB code: distances times 49 over the pixels of a patch, no saliency "
@@ -129,20 +134,14 @@ class ContextAwareSaliency(Settings):
         """
         with torch.no_grad():
             pictures = given[:, None] if given.ndim == 3 else given
-            full = channels(pictures, self.mode, self.part, self.jpeg)
-            full = _resized(full, self._working(full))
+            full = channels(pictures, self.mode, self.part, self.jpeg, self.longest_side)
             constant = (full.amax((2, 3)) - full.amin((2, 3)) <= _FLAT).all(1)
             raw = [self._raw(full, scale) for scale in range(len(self.scales))]
-            saturated = torch.stack([each.flatten(1).median(1).values for each in raw]).amin(0) > _FULL
+            saturated = raw[0].flatten(1).median(1).values > _FULL
             values = self._attended([_enlarged(each, full) for each in raw])
             values = torch.where(constant[:, None, None], 0, values)
-            values = _resized(values[:, None], pictures.shape[2:])[:, 0].clamp_(0, 1).float()
+            values = resized(values[:, None], pictures.shape[2:])[:, 0].clamp_(0, 1).float()
         return Saliency(values, _notes(constant, saturated))
-
-    def _working(self, full: Tensor) -> tuple[int, int]:
-        height, width = full.shape[2:]
-        ratio = 1 if self.longest_side is None else self.longest_side / max(height, width)
-        return _times((height, width), ratio)
 
     def _raw(self, full: Float[Tensor, "B C H W"], scale: int) -> Float[Tensor, "B h w"]:
         """1 - exp(-mean distance) at one scale, before it is stretched; a few pictures at once."""
@@ -154,19 +153,21 @@ class ContextAwareSaliency(Settings):
         if self.distance == "rms" or (self.distance is None and self.mode == "relevance"):
             factor /= (full.shape[1] * patch**2) ** 0.5
 
+        whole = full.shape[2:]
+        shares = (whole[0] / max(whole), whole[1] / max(whole))
+
         def run(start: int, stop: int) -> Tensor:
             pictures = full[start:stop]
-            whole = pictures.shape[2:]
-            queries = around_pixels(_resized(pictures, _times(whole, size)), patch, self.query_stride)
-            smaller = [_resized(pictures, _times(whole, level)) for level in levels]
-            others = sampled(smaller, patch, stride, centred=not smiler)
+            queries = around_pixels(resized(pictures, times(whole, size)), shares, patch, self.query_stride)
+            smaller = [resized(pictures, times(whole, level)) for level in levels]
+            others = sampled(smaller, shares, patch, stride, centred=not smiler)
             mean = mean_of_nearest(queries, others, self.nearest, self.position)
             return 1 - torch.exp(-factor * mean)
 
-        area = full.shape[2] * full.shape[3] * size**2
+        area = size**2 * whole[0] * whole[1]
         group = int(at_once(full.device) / (area / self.query_stride**2) / (area / stride**2))
         found = torch.cat(in_chunks(run, len(full), max(1, group)))
-        found = _between(found, _times(full.shape[2:], size), self.query_stride)
+        found = _between(found, times(whole, size), self.query_stride)
         return _framed(found, patch // 2) if smiler else found
 
     def _attended(self, scales: list[Float[Tensor, "B H W"]]) -> Float[Tensor, "B H W"]:
@@ -184,20 +185,8 @@ def attention(saliency: Float[Tensor, "B H W"], foci: float) -> Float[Tensor, "B
     return 1 - far.clamp_max(1)
 
 
-def _times(size: tuple[int, ...], ratio: float) -> tuple[int, int]:
-    height, width = (max(1, round(side * ratio)) for side in size)
-    return height, width
-
-
-def _resized(pictures: Float[Tensor, "B C H W"], size: tuple[int, ...]) -> Float[Tensor, "B C h w"]:
-    """Bilinear, over all pixels that are joined to one where it shrinks."""
-    if tuple(pictures.shape[2:]) == tuple(size):
-        return pictures
-    return F.interpolate(pictures, tuple(size), mode="bilinear", align_corners=False, antialias=True)
-
-
 def _enlarged(values: Float[Tensor, "B h w"], full: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H W"]:
-    return _resized(values[:, None], full.shape[2:])[:, 0]
+    return resized(values[:, None], full.shape[2:])[:, 0]
 
 
 def _between(values: Float[Tensor, "B h w"], size: tuple[int, int], stride: int) -> Float[Tensor, "B H W"]:
@@ -221,14 +210,7 @@ def _stretched(values: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
 
 
 def _notes(constant: Tensor, saturated: Tensor) -> tuple[tuple[str, ...], ...]:
-    found = []
-    for is_constant, is_saturated in zip(constant.tolist(), saturated.tolist(), strict=True):
-        if is_constant:
-            found.append(("constant: nothing stands out",))
-        elif is_saturated:
-            found.append(
-                ("saturated: almost every patch is unlike all others; distance='rms' tells them apart",)
-            )
-        else:
-            found.append(())
-    return tuple(found)
+    return tuple(
+        (_CONSTANT,) if is_constant else (_SATURATED,) if is_saturated else ()
+        for is_constant, is_saturated in zip(constant.tolist(), saturated.tolist(), strict=True)
+    )

@@ -41,8 +41,16 @@ class PatchGrid:
     x: Float[Tensor, " w"]
 
 
-def around_pixels(pictures: Float[Tensor, "B C H W"], patch: int, stride: int) -> PatchGrid:
+def around_pixels(
+    pictures: Float[Tensor, "B C H W"], shares: tuple[float, float], patch: int, stride: int
+) -> PatchGrid:
     """The patch around every `stride`th pixel; beyond the border the picture is mirrored.
+
+    Args:
+        pictures: at any size.
+        shares: their height and width, in shares of the longest side.
+        patch: side of a patch.
+        stride: from one to the next.
 
     Raises:
         InputError: a side is shorter than a patch.
@@ -53,17 +61,25 @@ def around_pixels(pictures: Float[Tensor, "B C H W"], patch: int, stride: int) -
             f"patches of {patch} pixels do not fit a picture that has become {sides[0]} x {sides[1]}"
         )
     padded = F.pad(pictures, [patch // 2] * 4, mode="reflect")
-    y, x = ((torch.arange(0, side, stride).to(pictures) + 0.5) / max(sides) for side in sides)
-    return PatchGrid(_cut(padded, patch, stride), y.float(), x.float())
+    y, x = (
+        ((torch.arange(0, side, stride).to(pictures) + 0.5) * (share / side)).float()
+        for side, share in zip(sides, shares, strict=True)
+    )
+    return PatchGrid(_cut(padded, patch, stride), y, x)
 
 
 def sampled(
-    levels: Iterable[Float[Tensor, "B C h w"]], patch: int, stride: int, centred: bool = True
+    levels: Iterable[Float[Tensor, "B C _ _"]],
+    shares: tuple[float, float],
+    patch: int,
+    stride: int,
+    centred: bool = True,
 ) -> Patches:
     """Whole patches, every `stride` pixels, from pictures of several sizes; those smaller than a patch have none.
 
     Args:
         levels: the pictures.
+        shares: their height and width, in shares of the longest side.
         patch: side of a patch.
         stride: from one to the next.
         centred: whether what is left over is the same on both sides, so that turned pictures have turned patches; or
@@ -75,10 +91,12 @@ def sampled(
         if min(sides) >= patch:
             top, left = (_first(side - patch, stride) if centred else 0 for side in sides)
             y, x = (
-                (torch.arange(first, side - patch + 1, stride).to(pictures) + patch / 2) / max(sides)
-                for first, side in zip((top, left), sides, strict=True)
+                (
+                    (torch.arange(first, side - patch + 1, stride).to(pictures) + patch / 2) * (share / side)
+                ).float()
+                for first, side, share in zip((top, left), sides, shares, strict=True)
             )
-            y, x = torch.meshgrid(y.float(), x.float(), indexing="ij")
+            y, x = torch.meshgrid(y, x, indexing="ij")
             values = _cut(pictures[:, :, top:, left:], patch, stride)
             found.append((values, y.flatten(), x.flatten()))
     values, y, x = zip(*found, strict=True)
