@@ -17,15 +17,15 @@ Combine = Literal["saliency", "multiply"]
 def salient(
     relevance: Float[Tensor, "B C H W"], method: ContextAwareSaliency, combine: Combine, sigma: float
 ) -> Saliency:
-    """Context-aware saliency of relevance maps (after Li et al., 2017), or its product with smoothed relevance.
+    """Context-aware saliency of relevance maps (after Li et al., 2017), alone or multiplied with smoothed relevance.
 
-    Saliency alone is blind to the sign of a map and to the inside of even areas; the product is not zero where relevance
-    is spread evenly, as long as a larger scale sees it, and is zero where there is none.
+    Saliency is blind to the inside of even areas, where it is zero, and a product with zero would be, too. So the
+    smoothed magnitude is multiplied with (1 + saliency) / 2: where nothing stands out, half of it remains.
 
     Args:
         relevance: signed, with any channels.
         method: how saliency is computed; its mode is `relevance` or `quantised`.
-        combine: the saliency itself, or multiplied with the smoothed magnitude of the relevance.
+        combine: the saliency itself, or the smoothed magnitude of the relevance weighed by it.
         sigma: of the Gaussian that smooths, in pixels.
 
     Returns:
@@ -34,7 +34,7 @@ def salient(
     found = method(relevance)
     if combine == "saliency":
         return found
-    weight = blurred(relevance.sum(1, keepdim=True).abs(), sigma)[:, 0]
-    product = found.values * weight
+    smooth = blurred(relevance.sum(1, keepdim=True).abs().float(), sigma)[:, 0]
+    product = smooth * (1 + found.values) / 2
     most = product.amax((1, 2), keepdim=True)
     return Saliency(torch.where(most > 0, product / most, 0), found.notes)
