@@ -47,7 +47,7 @@ def mean_of_nearest(
     # Around zero squares are smallest, and so are the errors of their differences.
     values, database = queries.values - middle, others.values - middle
     up, across = (
-        (position * (place[:, None] - other)).square()
+        F.pad((position * (place[:, None] - other)).square(), (0, -count % _GROUP))
         for place, other in ((queries.y, others.y), (queries.x, others.x))
     )
     columns = len(queries.x)
@@ -96,11 +96,10 @@ class _Search:
     def __call__(
         self, queries: Float[Tensor, "B q d"], apart: Float[Tensor, "q n"], rows: slice = slice(None)
     ) -> tuple[Float[Tensor, "B q"], Float[Tensor, "B q"]]:
-        """Mean distances, and by how much each can be too large for what was left out; `apart` holds (c * p)²."""
+        """Mean distances, and by how much each can be too large for what was left out; overwrites `apart`, (c * p)²."""
         queries = queries.to(self.database.dtype)
         squares = _squares(queries)
-        factor = F.pad(apart.to(queries.dtype), (0, self.product.shape[2] - apart.shape[1]))
-        factor = factor.sqrt_().add_(1).square_()
+        factor = apart.to(queries.dtype).sqrt_().add_(1).square_()
         # Squared distances in one product: |q|² + |p|² - 2 q·p.
         product = torch.cat([queries, squares, torch.ones_like(squares)], 2)
         distances = torch.bmm(product, self.product[rows]).div_(factor)
@@ -135,7 +134,7 @@ def _smallest(
 
     All of them are in the `count` groups whose minima are smallest; a group takes every (n / 8)th value.
     """
-    groups = values.unflatten(2, (_GROUP, -1))
+    groups = values.view(*values.shape[:2], _GROUP, -1)
     if count * _GROUP >= values.shape[2]:
         found = values.topk(count, 2, largest=False, sorted=False)
         return found.indices, found.values.amax(2)
@@ -158,7 +157,8 @@ def _apart(
     def part(start: int, stop: int) -> Tensor:
         near = table.index_select(0, places[:, start:stop].flatten())
         near = near.view(batch, stop - start, -1, length).sub_(queries[:, start:stop, None])
-        return torch.linalg.vector_norm(near, dim=3)
+        distances: Tensor = torch.linalg.vector_norm(near, dim=3)
+        return distances
 
     fitting = at_once(chosen.device) // (2 * batch * chosen.shape[2] * length)
     return torch.cat(in_chunks(part, chosen.shape[1], max(1, fitting)), 1)

@@ -99,8 +99,8 @@ def sampled(
             y, x = torch.meshgrid(y, x, indexing="ij")
             values = _cut(pictures[:, :, top:, left:], patch, stride)
             found.append((values, y.flatten(), x.flatten()))
-    values, y, x = zip(*found, strict=True)
-    return Patches(torch.cat(values, 1), torch.cat(y), torch.cat(x))
+    values, ys, xs = zip(*found, strict=True)
+    return Patches(torch.cat(values, 1), torch.cat(ys), torch.cat(xs))
 
 
 def _first(rest: int, stride: int) -> int:
