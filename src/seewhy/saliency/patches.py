@@ -98,9 +98,12 @@ def sampled(
             )
             y, x = torch.meshgrid(y, x, indexing="ij")
             values = _cut(pictures[:, :, top:, left:], patch, stride)
-            found.append((values, y.flatten(), x.flatten()))
-    values, ys, xs = zip(*found, strict=True)
-    return Patches(torch.cat(values, 1), torch.cat(ys), torch.cat(xs))
+            found.append(Patches(values, y.flatten(), x.flatten()))
+    return Patches(
+        torch.cat([each.values for each in found], 1),
+        torch.cat([each.y for each in found]),
+        torch.cat([each.x for each in found]),
+    )
 
 
 def _first(rest: int, stride: int) -> int:
