@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from seewhy.network.load import load as load
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
+    from seewhy.saliency import ContextAwareSaliency as ContextAwareSaliency
     from seewhy.scenes import Scenes as Scenes
     from seewhy.scenes import Watermark as Watermark
     from seewhy.targets import Classes as Classes
@@ -147,6 +148,7 @@ _PLACES = {
     "network.load": ["load"],
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
+    "saliency": ["ContextAwareSaliency"],
     "scenes": ["Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
