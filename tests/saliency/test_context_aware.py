@@ -165,6 +165,11 @@ def test_noise_has_a_map_without_nan(mode) -> None:
     assert 0 <= found.values.min() < found.values.max() <= 1
 
 
+def test_patches_of_one_pixel_have_no_border() -> None:
+    found = ContextAwareSaliency(**SMALL, patch=(1,), variant="cas-smiler")(scene()).values
+    assert found[0, 0].max() > 0
+
+
 def test_patches_that_are_all_far_apart_are_said_to_saturate() -> None:
     noise = torch.cat([(draws(1, 3, 40, 40) > 0.5).float(), scene(40)[..., :40]])
     first, second = ContextAwareSaliency(**SMALL)(noise).notes

@@ -201,7 +201,7 @@ def _between(values: Float[Tensor, "B h w"], size: tuple[int, int], stride: int)
 
 def _framed(values: Float[Tensor, "B h w"], width: int) -> Float[Tensor, "B h w"]:
     """Zero in a frame of this width."""
-    return F.pad(values[:, width:-width, width:-width], [width] * 4)
+    return F.pad(F.pad(values, [-width] * 4), [width] * 4)
 
 
 def _stretched(values: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
