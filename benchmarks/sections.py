@@ -80,11 +80,11 @@ are asked only where the processor has AMX. Metrics share no forwards: what seve
     "l2caf": Section(
         "L2-CAF",
         f"""\
-Filters on the signed sphere, of activations of {l2caf.CHANNELS:,} channels on a {l2caf.GRID} x {l2caf.GRID} grid that
-were computed before, beside the loop of the public PyTorch code (`attention_loop` in `benchmarks/loops.py`, the preset
-`reference-pt`) on the same activations, one picture at a time; its time is of {l2caf.LOOPED} pictures. The time of a
-map is that of a batch by its pictures, and that of a picture alone stands below it. The matrix of the pooled linear
-head is learned once per network and not in the time; nor is the forward up to the layer, but where it says whole.""",
+Filters on the signed sphere beside the loop of the public PyTorch code (`attention_loop` in `benchmarks/loops.py`, the
+preset `reference-pt`), one picture at a time, on the same activations of {l2caf.CHANNELS:,} channels on a grid of
+{l2caf.GRID} x {l2caf.GRID}, which were computed before. The loop is timed on {l2caf.LOOPED} pictures. The time of a map
+is that of a batch by its pictures; that of a picture alone stands below it. The matrix of the pooled linear head is
+learned once per network and is not in the time; nor is the forward up to the layer, but where it says whole.""",
         ("torchvision",),
         lambda remarks: l2caf.rows(cam_family.setting(), remarks),
     ),
