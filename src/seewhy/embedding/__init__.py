@@ -1,0 +1,1 @@
+"""Embedding networks: how they are trained, and why two pictures match."""
