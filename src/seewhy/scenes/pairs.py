@@ -147,7 +147,10 @@ class _Individual(Actor):
 
     def truth(self, coverages: dict[int, Coverage], canvas: Canvas, owner: int, free: Mask) -> Object | None:
         found = super().truth(coverages, canvas, owner, free)
-        facts = {"individual": self.name, "marking": f"{self.marking.color} {self.marking.figure} on {self.marking.ground}"}
+        facts = {
+            "individual": self.name,
+            "marking": f"{self.marking.color} {self.marking.figure} on {self.marking.ground}",
+        }
         return found and replace(found, attributes={**found.attributes, **facts})
 
 
