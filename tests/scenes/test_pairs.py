@@ -13,7 +13,7 @@ from seewhy.scenes.files import read, write
 from seewhy.scenes.pairs import MARKING, _markings
 
 # Of SMALL: whoever changes it changes what the bundled retriever was trained on.
-KNOWN = "333e9ea6e5b5e2f2edccad7e3b26fe73b331fff626c18cd53a636ac008c73322"
+KNOWN = "bc8857589edf64d04456d2df6f2873704572b4c47032885847b12ec4f32a4b17"
 SMALL = Pairs(12, 3, seed=5)
 MANY = Pairs(192, 2, seed=9)
 
@@ -63,7 +63,7 @@ def test_the_marking_is_the_only_distinguishing_part_and_is_seen(many) -> None:
         assert [part.name for part in found.parts if part.distinguishing] == [MARKING]
         marking = found.distinguishing()
         assert not (marking & ~found.mask).any()
-        assert 30 < marking.sum() < 0.35 * found.mask.sum()
+        assert 30 < marking.sum() < 0.45 * found.mask.sum()
 
 
 def test_the_second_object_has_parts_that_tell_its_class_and_no_name(many) -> None:

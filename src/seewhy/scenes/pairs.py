@@ -18,7 +18,7 @@ from seewhy.scenes.scene import CLASSES, Drawn, Scene, check, clutter, finished,
 from seewhy.truth import Mask, Object
 
 MARKING = "marking"
-_RADIUS = 0.26  # in half sides of the object: 14 to 22 pixels across in a picture of 128
+_RADIUS = 0.32  # in half sides of the object: 16 to 27 pixels across in a picture of 128
 _APART = 120  # how far the marking's two colours are from each other, and its ground from the coat
 
 # Where the marking sits in an object's own frame: on what the two classes of a pair share.
