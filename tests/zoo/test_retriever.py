@@ -68,7 +68,9 @@ def test_a_step_shows_whole_groups_of_look_alikes_in_different_views() -> None:
         assert len(individuals) == TINY.groups * ALIKE * TINY.shown
         groups = individuals.view(TINY.groups, -1) // ALIKE
         assert (groups == groups[:, :1]).all()
-        counts = torch.zeros_like(seen).index_put_((individuals, views), torch.ones(1, dtype=torch.long), accumulate=True)
+        counts = torch.zeros_like(seen).index_put_(
+            (individuals, views), torch.ones(1, dtype=torch.long), accumulate=True
+        )
         assert counts.max() == 1
         assert set(counts.sum(1).tolist()) == {0, TINY.shown}
         seen += counts

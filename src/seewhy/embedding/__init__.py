@@ -1,1 +1,1 @@
-"""Embedding networks: how they are trained, and why two pictures match."""
+"""Networks that embed: losses and triplets as questions, the weight bank, and the explainers that need them."""

@@ -83,13 +83,8 @@ def ranking(
         raise InputError("a gallery needs its labels, and labels their gallery")
     mine, theirs = _numbered(labels, gallery_labels)
     searched = embeddings if gallery is None else gallery
-    for rows, who, what in ((embeddings, mine, "queries"), (searched, theirs, "a gallery")):
-        if rows.ndim != 2 or len(rows) != len(who):
-            raise InputError(
-                f"{what} of shape {tuple(rows.shape)} with {len(who)} labels; (N, D) and N are needed"
-            )
-        if not bool(rows.isfinite().all()):
-            raise InputError(f"the embeddings of {what} hold NaN or infinity")
+    _check(embeddings, mine, "queries")
+    _check(searched, theirs, "a gallery")
     if searched.shape[1] != embeddings.shape[1]:
         raise InputError(f"queries of {embeddings.shape[1]} numbers, a gallery of {searched.shape[1]}")
     # In float64 ties are those of the embeddings, not of how a product is summed.
@@ -101,9 +96,8 @@ def ranking(
     step = chunk or max(_AT_ONCE // max(len(others), 1), 1)
     parts = []
     for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        similar = queries[rows] @ others.T
-        right = mine[rows, None] == theirs[None]
+        similar = queries[start : start + step] @ others.T
+        right = mine[start : start + step, None] == theirs[None]
         wrong = ~right
         if alone:
             itself = torch.arange(len(similar), device=right.device)
@@ -112,6 +106,16 @@ def ranking(
     if not parts:
         return Ranking(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.float64))
     return Ranking(torch.cat([first for first, _ in parts]), torch.cat([precision for _, precision in parts]))
+
+
+def _check(rows: Tensor, who: Tensor, what: str) -> None:
+    """Refuse embeddings that have no labels or are no numbers."""
+    if rows.ndim != 2 or len(rows) != len(who):
+        raise InputError(
+            f"{what} of shape {tuple(rows.shape)} with {len(who)} labels; (N, D) and N are needed"
+        )
+    if not bool(rows.isfinite().all()):
+        raise InputError(f"the embeddings of {what} hold NaN or infinity")
 
 
 def _ranked(similar: Tensor, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,11 +133,9 @@ def _ranked(similar: Tensor, right: Tensor, wrong: Tensor) -> tuple[Tensor, Tens
     reached = torch.searchsorted(thresholds, similar, right=True)
     counts = torch.zeros(len(similar), most + 1, dtype=torch.long, device=similar.device)
     counts.scatter_add_(1, reached, wrong.long())
-    before = counts.flip(1).cumsum(1)[
-        :, :most
-    ]  # wrong ones at least as similar as the best, the second best …
+    before = counts.flip(1).cumsum(1)[:, :most]  # wrong ones at least as similar as the best, the second …
     place = torch.arange(1, most + 1, device=similar.device)
-    precision = (place / (place + before)).double().masked_fill(~known, 0).sum(1) / known.sum(1)
+    precision = (place / (place + before).to(similar.dtype)).masked_fill(~known, 0).sum(1) / known.sum(1)
     return torch.where(known[:, 0], before[:, 0] + 1, 0), precision
 
 

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from seewhy.embedding.triplets import Mining, triplet_loss
 from seewhy.evaluation.retrieval import ranking
 from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.network.load import load
@@ -25,6 +24,7 @@ from seewhy.scenes import CLASSES, Pairs
 from seewhy.zoo.architecture import build_retriever
 from seewhy.zoo.demo import TRAINING_SEED, UNSEEN_SEED, WIDTH
 from seewhy.zoo.train import drawn, normalised, save_halved, write_card
+from seewhy.zoo.triplet_loss import Mining, triplet_loss
 
 NAME = "demo-retriever"
 ALIKE = 8
@@ -67,7 +67,8 @@ class Recipe:
 def train(recipe: Recipe, say: Callable[[str], None] = print) -> nn.Module:
     """The network after training, in eval mode; its convolutions begin as those of the classifier "demo"."""
     pairs = Pairs(recipe.individuals, recipe.views, TRAINING_SEED, alike=ALIKE)
-    pixels = drawn(pairs, workers=1)[0].unflatten(0, (recipe.individuals, recipe.views))
+    flat, _ = drawn(pairs, workers=1)
+    pixels = flat.view(recipe.individuals, recipe.views, *flat.shape[1:])
     torch.manual_seed(recipe.seed)
     module: nn.Module = build_retriever(WIDTH).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trunk = load("demo").module.state_dict()
@@ -110,7 +111,8 @@ def batches(recipe: Recipe) -> Iterator[tuple[Int[Tensor, " B"], Int[Tensor, " B
 def embedded(module: nn.Module, pixels: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B D"]:
     """The embeddings that a network gives."""
     with torch.inference_mode():
-        return torch.cat([module(normalised(part)) for part in pixels.split(200)])
+        starts = range(0, len(pixels), 200)
+        return torch.cat([module(normalised(pixels[each : each + 200])) for each in starts])
 
 
 def figures(module: nn.Module, per_class: int = PER_CLASS) -> dict[str, float]:

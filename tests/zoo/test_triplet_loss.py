@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from seewhy.embedding.triplets import triplet_loss
+from seewhy.zoo.triplet_loss import triplet_loss
 
 
 def batch(count: int, people: int, seed: int):
