@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from seewhy.network.load import load as load
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
+    from seewhy.scenes import Pairs as Pairs
     from seewhy.scenes import Scenes as Scenes
     from seewhy.scenes import Watermark as Watermark
     from seewhy.targets import Classes as Classes
@@ -145,7 +146,7 @@ _PLACES = {
     "network.load": ["load"],
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
-    "scenes": ["Scenes", "Watermark"],
+    "scenes": ["Pairs", "Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
         "Regression", "Similarity", "Target", "Top",

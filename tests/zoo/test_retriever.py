@@ -63,7 +63,7 @@ def test_a_step_shows_whole_groups_of_look_alikes_in_different_views() -> None:
     seen = torch.zeros(TINY.individuals, TINY.views, dtype=torch.long)
     torch.manual_seed(1)
     steps = list(batches(TINY))
-    assert len(steps) == TINY.steps == 12
+    assert len(steps) == TINY.steps == 24
     for individuals, views in steps:
         assert len(individuals) == TINY.groups * ALIKE * TINY.shown
         groups = individuals.view(TINY.groups, -1) // ALIKE
@@ -89,9 +89,9 @@ def test_the_command_trains_writes_and_measures(tmp_path, capsys, monkeypatch) -
     monkeypatch.setattr(
         train_retriever, "figures", lambda module, measure=train_retriever.figures: measure(module, 1)
     )
-    train_retriever.main(["--out", str(tmp_path), "--individuals", "16", "--epochs", "1"])
+    train_retriever.main(["--out", str(tmp_path), "--individuals", "24", "--epochs", "1"])
 
-    assert "step 2 of 2" in capsys.readouterr().out
+    assert "step 3 of 3" in capsys.readouterr().out
     made = json.loads((tmp_path / "demo-retriever.json").read_text())
     assert made.keys() == CARD.keys()
     assert made["figures"].keys() == CARD["figures"].keys()

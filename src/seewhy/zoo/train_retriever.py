@@ -27,7 +27,7 @@ from seewhy.zoo.train import drawn, normalised, save_halved, write_card
 from seewhy.zoo.triplet_loss import Mining, triplet_loss
 
 NAME = "demo-retriever"
-ALIKE = 8
+ALIKE = 4
 PER_CLASS = 20  # unseen individuals
 
 
@@ -36,7 +36,7 @@ class Recipe:
     """How the retriever is trained.
 
     Attributes:
-        individuals: how many different ones, in groups of eight look-alikes.
+        individuals: how many different ones, in groups of four look-alikes.
         views: pictures of each.
         epochs: how often each picture is seen.
         groups: groups of look-alikes per step.
@@ -51,9 +51,9 @@ class Recipe:
     individuals: int = 2400
     views: int = 6
     epochs: int = 6
-    groups: int = 2
-    shown: int = 3
-    warm: float = 0.8
+    groups: int = 6
+    shown: int = 2
+    warm: float = 0.65
     rate: float = 3e-3
     scale: float = 16.0
     seed: int = 0
