@@ -35,9 +35,8 @@ def test_it_is_small_and_has_its_cards() -> None:
 
 
 def test_it_finds_individuals_that_nobody_used_before() -> None:
-    """Of 120 individuals, five of each class: fewer than the card's, so at least as easy."""
-    assert CARD["figures"]["recall_at_1"] >= 0.9
-    assert recall(Pairs(120, 2, seed=51)) >= 0.9
+    """Of 120 individuals, five of each class: fewer than the card's, so as easy, but for two standard errors."""
+    assert recall(Pairs(120, 2, seed=51)) >= CARD["figures"]["recall_at_1"] - 0.055
 
 
 def test_markings_alone_are_enough_for_it() -> None:
