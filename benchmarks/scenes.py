@@ -55,6 +55,9 @@ for kept in read(Path("some-scenes")):
     kept.path, kept.truth.label
 ```
 
+`--views 4` draws individuals that come again, four pictures of each, among look-alikes that only their markings tell
+apart: `seewhy.Pairs`, for [retrieval](retrieval.md).
+
 The watermark, a round badge of 24 to 28 pixels in a picture of 128, lies anywhere and belongs to no object: a shortcut
 for a network to take, and for an explanation to find. It is drawn last, from chances of its own, so the same scenes
 with and without it differ nowhere but there and on its soft rim of a pixel. It may cover much of an object: the masks

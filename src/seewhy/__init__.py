@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
     from seewhy.saliency import ContextAwareSaliency as ContextAwareSaliency
+    from seewhy.scenes import Pairs as Pairs
     from seewhy.scenes import Scenes as Scenes
     from seewhy.scenes import Watermark as Watermark
     from seewhy.targets import Classes as Classes
@@ -150,6 +151,7 @@ _PLACES = {
     "network.preprocess": ["Preprocess"],
     "saliency": ["ContextAwareSaliency"],
     "scenes": ["Scenes", "Watermark"],
+    "scenes": ["Pairs", "Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
         "Regression", "Similarity", "Target", "Top",

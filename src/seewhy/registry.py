@@ -25,6 +25,7 @@ ENTRY_POINTS = "seewhy.explainers"
 LOADERS = {
     "demo": "seewhy.zoo.demo:load_demo",
     "demo-shortcut": "seewhy.zoo.demo:load_demo_shortcut",
+    "demo-retriever": "seewhy.zoo.demo:load_demo_retriever",
 }
 
 

@@ -309,6 +309,15 @@ def test_scenes_are_drawn_into_a_folder_and_read_again(tmp_path, capsys) -> None
     assert "already holds scenes" in capsys.readouterr().err
 
 
+def test_individuals_come_again_in_views_one_after_the_other(tmp_path) -> None:
+    from seewhy.scenes.files import read
+
+    options = ["--count", "6", "--views", "3", "--alike", "2", "--seed", "7", "--size", "64"]
+    assert run(["scenes", "--out", str(tmp_path / "s"), *options]) == 0
+    names = [kept.truth.objects[0].attributes["individual"] for kept in read(tmp_path / "s")]
+    assert names == ["cat 0"] * 3 + ["cat 1"] * 3
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -317,6 +326,10 @@ def test_scenes_are_drawn_into_a_folder_and_read_again(tmp_path, capsys) -> None
         ["--second", "2"],
         ["--probability", "0.5"],
         ["--watermark", ""],
+        ["--alike", "2"],
+        ["--views", "2"],
+        ["--views", "0"],
+        ["--views", "1", "--watermark", "cat"],
     ],
 )
 def test_impossible_scenes_are_a_usage_error(tmp_path, capsys, option) -> None:

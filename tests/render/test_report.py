@@ -275,3 +275,21 @@ def test_the_style_of_a_fragment_touches_nothing_around_it():
             # Commas inside :is(…) and :not(…) separate no selectors.
             for part in re.sub(r"\([^()]*\)", "", re.sub(r"\([^()]*\)", "", selector)).split(","):
                 assert part.strip().startswith(".seewhy"), part
+
+
+def test_a_map_may_lie_on_another_picture_than_its_row_s():
+    """A row per pair of pictures: one heads it, the other is only under its own map."""
+    other = Image.new("RGB", (24, 12), "red")
+    wide = panel(np.zeros((12, 24), np.float32), method="grad-cam", picture=other)
+    page = Page(filled(row(panels=(panel(bump(), method="cam"), wide))).html())
+    head, own, apart = (decoded(attributes) for attributes in page.all("img"))
+    assert own.size == head.size
+    assert apart.width == 2 * apart.height
+    assert np.abs(np.asarray(apart.convert("RGB")).mean((0, 1)) - (255, 0, 0)).max() < 8
+
+
+def test_what_was_counted_can_be_said_where_rows_are_not_pictures():
+    report = Report("A report", {}, METHODS, lead="3 queries & 1 failed")
+    report.add(row())
+    assert "3 queries & 1 failed" in Page(report.html()).text
+    assert "asked =" not in Page(report.html()).text

@@ -30,6 +30,7 @@ for _name, _help in {
     "explain": "Explain pictures: maps, predictions and one self-contained report.",
     "layers": "List the layers of a network, and which one a map is drawn on.",
     "methods": "List the methods: paper, needs, cost.",
+    "retrieve": "Find the most similar pictures of a gallery, and see why they match.",
     "scenes": "Draw pictures whose truth is known to the pixel.",
 }.items():
     # Given as text, so that a command is imported only when it is called.

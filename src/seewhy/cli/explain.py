@@ -66,7 +66,7 @@ def explain(
     if rows < 0 or batch_size < 1:
         raise UsageError("--rows must be at least 0 and --batch-size at least 1")
     explainers = _explainers(method or ["grad-cam"], layer)
-    paths = list(find(_listed(images)))
+    paths = list(find(listed(images)))
     if not paths:
         raise UsageError("no pictures were asked for")
     network = model.load()
@@ -217,7 +217,7 @@ def _explainers(specs: list[str], layers: list[str] | None) -> list[Explainer]:
         raise UsageError(str(error)) from error
 
 
-def _listed(images: Iterable[str]) -> Iterator[str]:
+def listed(images: Iterable[str]) -> Iterator[str]:
     """The patterns, with `-` replaced by the lines of stdin."""
     from seewhy.cli import STDIN
 

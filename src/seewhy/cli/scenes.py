@@ -22,6 +22,8 @@ def scenes(
     watermark: str | None = None,
     probability: float | None = None,
     elsewhere: float | None = None,
+    views: int | None = None,
+    alike: int | None = None,
     json: bool = False,
 ) -> None:
     """Draw pictures whose truth is known to the pixel: DIR/000000.png …, and DIR/truth.jsonl.
@@ -41,9 +43,11 @@ def scenes(
         watermark: A class that a watermark goes with; no watermark by default.
         probability: How often a picture of that class carries it; always by default.
         elsewhere: How often a picture of another class does; never by default.
+        views: Draw individuals that come again, so many pictures of each, one after the other; the truth names them.
+        alike: How many individuals only their markings tell apart; 4 by default.
         json: Print the summary as JSON.
     """
-    from seewhy.scenes import CLASSES, Scenes, Watermark
+    from seewhy.scenes import CLASSES, Pairs, Scenes, Watermark
     from seewhy.scenes.files import Kept, write
 
     if watermark is None and (probability, elsewhere) != (None, None):
@@ -51,8 +55,20 @@ def scenes(
     mark = None
     if watermark is not None:
         mark = Watermark(watermark, 1.0 if probability is None else probability, elsewhere or 0.0)
+    if alike is not None and views is None:
+        raise UsageError("--alike is that of individuals, which come in --views")
+    if views and (mark or count % views):
+        raise UsageError("--count must be a multiple of --views, and a --watermark goes with classes only")
+    kinds = tuple(classes or CLASSES)
+    drawn: Scenes | Pairs
     try:
-        drawn = Scenes(count, seed, size, tuple(classes or CLASSES), second, occluded, mark)
+        if views is None:
+            drawn = Scenes(count, seed, size, kinds, second, occluded, mark)
+        else:
+            individuals = count // max(views, 1)
+            drawn = Pairs(
+                individuals, views, seed, size, kinds, 4 if alike is None else alike, second, occluded
+            )
     except InputError as error:
         raise UsageError(str(error)) from error
     labels: Counter[str] = Counter()

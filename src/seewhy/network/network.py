@@ -22,6 +22,7 @@ from seewhy.network.structures import tensors
 from seewhy.network.surveys import known_as_squashed
 
 if TYPE_CHECKING:
+    from seewhy.network.embedding import Embedding
     from seewhy.network.images import Images, Source
     from seewhy.network.layers import Layer
     from seewhy.network.preprocess import Preprocess
@@ -171,6 +172,21 @@ class Network:
         with self.prepared(inputs) as arguments:
             survey, _ = surveyed(self, arguments, as_target(target))
         return describe(survey, attention_modules(self.module), timm_stages(self.module))
+
+    def embedding(self, inputs: Any = None, output: str | int | None = None) -> Embedding:
+        """Which output is the embedding, and whether its rows are of unit length; runs the network once.
+
+        Args:
+            inputs: an example call; random noise of the preprocess's size by default.
+            output: its name or its position among the output's tensors; by default what is called `embedding`,
+                `image_embeds` or `pooler_output`, else the first vector per picture.
+
+        Raises:
+            TargetError: no output could be it; the message lists their shapes.
+        """
+        from seewhy.network.embedding import find_embedding
+
+        return find_embedding(self, inputs, output)
 
     def example_input(self, size: tuple[int, int] | None = None) -> Float[Tensor, "1 C H W"]:
         """Random noise of a size, or of the size that the preprocess gives (3 x 224 x 224 without one)."""

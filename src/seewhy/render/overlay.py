@@ -45,6 +45,7 @@ class Panel:
         layer: where the map was taken.
         cost: what it took, in words.
         notes: what a reader must know.
+        picture: what the map lies on, where a report's row is headed by another picture.
 
     Raises:
         InputError: values not float32 (H0, W0) or not finite, `visible` of another shape, limits
@@ -61,6 +62,7 @@ class Panel:
     layer: str
     cost: str
     notes: tuple[str, ...] = ()
+    picture: Image.Image | None = None
 
     def __post_init__(self) -> None:
         values = self.values

@@ -79,10 +79,14 @@ class Report:
         facts: what the reader must know, in order: network, preprocessing and where it came from, date,
             version, command. A fact named "command" is set as code.
         methods: the columns.
+        lead: what was counted, where rows are not pictures; the pictures asked for, explained and failed by default.
     """
 
-    def __init__(self, title: str, facts: Mapping[str, str], methods: Sequence[MethodInfo]) -> None:
+    def __init__(
+        self, title: str, facts: Mapping[str, str], methods: Sequence[MethodInfo], lead: str = ""
+    ) -> None:
         self.title = title
+        self.lead = lead
         self.facts = dict(facts)
         self.methods = tuple(methods)
         self._rows: list[str] = []
@@ -199,7 +203,7 @@ class Report:
         notes = [*self._notes, *([hidden] if self._unshown and self._rows else [])]
         remarks = "".join(f"<li>{escape(note)}</li>" for note in notes)
         return (
-            f'<header>\n<h1>{escape(self.title)}</h1>\n<p class="lead">{counts}</p>\n'
+            f'<header>\n<h1>{escape(self.title)}</h1>\n<p class="lead">{escape(self.lead) or counts}</p>\n'
             f'<dl class="facts">\n{pairs}</dl>\n'
             + (f'<ul class="remarks">{remarks}</ul>\n' if remarks else "")
             + "</header>\n"
@@ -256,18 +260,24 @@ def _table_row(row: Row, methods: Sequence[MethodInfo]) -> str:
     for panel in row.panels:
         if panel.method not in names:
             raise InputError(f"{row.name}: no column for {panel.method!r}; the report has {', '.join(names)}")
-    picture, small = fitted(row.picture, row.panels, THUMBNAIL)
+    picture, small = fitted(row.picture, [panel for panel in row.panels if panel.picture is None], THUMBNAIL)
+    own = iter(small)
+    drawn = [
+        (panel, overlay(picture, next(own)) if panel.picture is None else _on_its_own(panel, panel.picture))
+        for panel in row.panels
+    ]
     cells = []
     for name in names:
-        drawn = [
-            (panel, overlay(picture, part))
-            for panel, part in zip(row.panels, small, strict=True)
-            if panel.method == name
-        ]
-        figures = [_figure(row, panel, image) for panel, image in drawn]
+        figures = [_figure(row, panel, image) for panel, image in drawn if panel.method == name]
         cells.append(f"<td>{''.join(figures) or _NO_MAP}</td>\n")
     kind = {None: "unlabelled", True: "right", False: "wrong"}[row.correct]
     return f'<tr class="{kind}">\n{_picture_cell(row, picture)}{"".join(cells)}</tr>\n'
+
+
+def _on_its_own(panel: Panel, picture: Image.Image) -> Image.Image:
+    """A map on a picture that is not the row's."""
+    below, (small,) = fitted(picture, [panel], THUMBNAIL)
+    return overlay(below, small)
 
 
 def _picture_cell(row: Row, picture: Image.Image) -> str:

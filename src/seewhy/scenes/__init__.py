@@ -1,6 +1,7 @@
 """Pictures whose truth is known to the pixel, drawn from a seed."""
 
+from seewhy.scenes.pairs import Pairs
 from seewhy.scenes.scene import CLASSES, Scene, Scenes
 from seewhy.scenes.watermark import Watermark
 
-__all__ = ["CLASSES", "Scene", "Scenes", "Watermark"]
+__all__ = ["CLASSES", "Pairs", "Scene", "Scenes", "Watermark"]

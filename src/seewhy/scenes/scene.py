@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,11 +17,11 @@ from seewhy.scenes.backgrounds import background
 from seewhy.scenes.canvas import Canvas, Pose, Surface
 from seewhy.scenes.cast import Actor, aside, costumed, placed
 from seewhy.scenes.chance import Chance
-from seewhy.scenes.colors import COLORS
+from seewhy.scenes.colors import COLORS, RGB
 from seewhy.scenes.objects import KINDS
 from seewhy.scenes.painting import painted
 from seewhy.scenes.watermark import Watermark
-from seewhy.truth import Object, Truth
+from seewhy.truth import Mask, Object, Truth
 
 CLASSES = tuple(KINDS)
 _SMALLEST = 48
@@ -45,8 +46,30 @@ class Scene:
         return Image.fromarray(self.pixels)
 
 
+class Drawn(ABC):
+    """Scenes by number, each drawn when it is asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def _draw(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Scene]: ...
+    def __getitem__(self, index: int | slice) -> Scene | list[Scene]:
+        if isinstance(index, slice):
+            return [self._draw(each) for each in range(len(self))[index]]
+        return self._draw(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self._draw(index) for index in range(len(self)))
+
+
 @dataclass(frozen=True)
-class Scenes:
+class Scenes(Drawn):
     """Pictures with known truth; the same settings give the same pixels, in any order, process or machine.
 
     The main object is large, in the picture but for a corner, and not hidden much by what stands before it. The
@@ -81,64 +104,121 @@ class Scenes:
 
     def __post_init__(self) -> None:
         mark = self.watermark
-        asked = (*self.classes, *((mark.label,) if mark else ()))
-        unknown = [each for each in asked if each not in KINDS]
-        if unknown or not self.classes:
-            raise InputError(f"no class {', '.join(map(repr, unknown))}; there are {', '.join(CLASSES)}")
-        if self.count < 0 or self.size < _SMALLEST:
-            raise InputError(f"{self.count} scenes of {self.size} pixels; count >= 0 and size >= {_SMALLEST}")
-        shares = [self.second, self.occluded, *((mark.probability, mark.elsewhere) if mark else ())]
-        if not all(0 <= share <= 1 for share in shares):
-            raise InputError(f"shares are numbers from 0 to 1, got {', '.join(map(str, shares))}")
+        check(
+            self.count,
+            self.size,
+            (*self.classes, *((mark.label,) if mark else ())) if self.classes else (),
+            [self.second, self.occluded, *((mark.probability, mark.elsewhere) if mark else ())],
+        )
 
     def __len__(self) -> int:
         return self.count
-
-    @overload
-    def __getitem__(self, index: int) -> Scene: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Scene]: ...
-    def __getitem__(self, index: int | slice) -> Scene | list[Scene]:
-        if isinstance(index, slice):
-            return [self._draw(each) for each in range(self.count)[index]]
-        return self._draw(range(self.count)[index])
-
-    def __iter__(self) -> Iterator[Scene]:
-        return (self._draw(index) for index in range(self.count))
 
     def _draw(self, index: int) -> Scene:
         chance = Chance("scene", self.seed, index)
         where, behind, pixels = background(self.size, Chance("background", self.seed, index))
         canvas = Canvas(self.size)
-        _clutter(canvas, chance, 3 + chance.integer(6))
+        clutter(canvas, chance, 3 + chance.integer(6))
         label = chance.pick(self.classes)
-        cast: list[Actor] = []
         others = [each for each in self.classes if each != label]
-        main = placed(label, self.size, chance, 0.2, 0.33)
-        if others and chance.happens(self.second):
-            second = chance.pick(others)
-            cast.append(costumed(second, aside(second, main, self.size, chance), behind, chance))
-            cast[0].draw(canvas, 1)
-        cast.insert(0, costumed(label, main, behind, chance))
-        cast[0].draw(canvas, 0)
-        if chance.happens(self.occluded):
-            _occlude(canvas, chance, main)
-
-        coverages = painted(canvas, pixels)
-        pixels += chance.noise(self.size, self.size)[..., None] * np.float32(1 / 16) - np.float32(8)
-        mark = None
-        if self.watermark is not None:
-            mark = self.watermark.drawn(pixels, label, Chance("watermark", self.seed, index))
-        free = np.ones((self.size, self.size), bool) if mark is None else ~mark
-        objects = tuple(
-            found for owner, each in enumerate(cast) if (found := each.truth(coverages, canvas, owner, free))
+        cast = played(
+            canvas,
+            label,
+            others,
+            behind,
+            chance,
+            (self.second, self.occluded),
+            lambda pose: costumed(label, pose, behind, chance),
         )
-        caption = _caption(objects, where)
-        levels = np.rint(pixels).clip(0, 255).astype(np.uint8)
-        return Scene(levels, Truth((self.size, self.size), objects, caption, mark))
+
+        def marked(pixels: np.ndarray) -> Mask | None:
+            chance = Chance("watermark", self.seed, index)
+            return None if self.watermark is None else self.watermark.drawn(pixels, label, chance)
+
+        return finished(canvas, cast, where, pixels, chance, marked)
 
 
-def _clutter(canvas: Canvas, chance: Chance, count: int) -> None:
+def check(count: int, size: int, classes: Sequence[str], shares: Sequence[float]) -> None:
+    """Refuse what no scenes can be drawn of.
+
+    Raises:
+        InputError: a negative count, too small a size, no or an unknown class, a share outside [0, 1].
+    """
+    unknown = [each for each in classes if each not in KINDS]
+    if unknown or not classes:
+        raise InputError(f"no class {', '.join(map(repr, unknown))}; there are {', '.join(CLASSES)}")
+    if count < 0 or size < _SMALLEST:
+        raise InputError(f"{count} scenes of {size} pixels; count >= 0 and size >= {_SMALLEST}")
+    if not all(0 <= share <= 1 for share in shares):
+        raise InputError(f"shares are numbers from 0 to 1, got {', '.join(map(str, shares))}")
+
+
+def played(
+    canvas: Canvas,
+    label: str,
+    others: Sequence[str],
+    behind: RGB,
+    chance: Chance,
+    shares: tuple[float, float],
+    dressed: Callable[[Pose], Actor],
+) -> list[Actor]:
+    """Draw the objects of a scene, and give them, the main one first.
+
+    Args:
+        canvas: where to.
+        label: class of the main object.
+        others: classes that a second, smaller object behind it may be of.
+        behind: colour of the background.
+        chance: of poses and of the second object.
+        shares: how often there is a second object, and something before the main one.
+        dressed: the main object in its pose.
+    """
+    cast: list[Actor] = []
+    main = placed(label, canvas.size, chance, 0.2, 0.33)
+    if others and chance.happens(shares[0]):
+        second = chance.pick(others)
+        cast.append(costumed(second, aside(second, main, canvas.size, chance), behind, chance))
+        cast[0].draw(canvas, 1)
+    cast.insert(0, dressed(main))
+    cast[0].draw(canvas, 0)
+    if chance.happens(shares[1]):
+        _occlude(canvas, chance, main)
+    return cast
+
+
+def finished(
+    canvas: Canvas,
+    cast: Sequence[Actor],
+    where: str,
+    pixels: np.ndarray,
+    chance: Chance,
+    marked: Callable[[np.ndarray], Mask | None] = lambda _: None,
+    light: float = 1.0,
+) -> Scene:
+    """The scene of what was drawn.
+
+    Args:
+        canvas: everything but the background.
+        cast: its objects, the main one first.
+        where: what the background is called.
+        pixels: the background, which is painted over.
+        chance: of the noise.
+        marked: draws a watermark, in place, and gives its mask.
+        light: how bright it is, against the usual.
+    """
+    coverages = painted(canvas, pixels)
+    pixels *= np.float32(light)
+    pixels += chance.noise(canvas.size, canvas.size)[..., None] * np.float32(1 / 16) - np.float32(8)
+    mark = marked(pixels)
+    free = np.ones((canvas.size, canvas.size), bool) if mark is None else ~mark
+    objects = tuple(
+        found for owner, each in enumerate(cast) if (found := each.truth(coverages, canvas, owner, free))
+    )
+    levels = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    return Scene(levels, Truth((canvas.size, canvas.size), objects, _caption(objects, where), mark))
+
+
+def clutter(canvas: Canvas, chance: Chance, count: int) -> None:
     """Small things of no class behind everything."""
     for _ in range(count):
         radius = chance.uniform(0.02, 0.09) * canvas.size

@@ -1,4 +1,4 @@
-"""The bundled classifiers: a small residual network (He et al., CVPR 2016) with a pooled linear head."""
+"""The bundled networks: a small residual network (He et al., CVPR 2016) with a pooled linear head."""
 
 from __future__ import annotations
 
@@ -35,10 +35,24 @@ class Residual(nn.Module):
 
 
 def build(classes: int) -> nn.Sequential:
-    """The untrained network: pictures (B, 3, H, W) to logits (B, C).
+    """The untrained classifier: pictures (B, 3, H, W) to logits (B, C).
 
     Its last grid (H/8, W/8) is fine and its cells see only 46 pixels: what it knows, it knows from parts.
     """
+    return nn.Sequential(_pooled() | {"classifier": nn.Linear(WIDTHS[-1], classes)})
+
+
+def build_retriever(width: int) -> nn.Sequential:
+    """The untrained retriever: pictures (B, 3, H, W) to embeddings (B, D) of any length, compared by their cosines.
+
+    The same layers as the classifiers, and a linear head without bias: an inner product of two embeddings is a sum
+    over pairs of places.
+    """
+    return nn.Sequential(_pooled() | {"embedding": nn.Linear(WIDTHS[-1], width, bias=False)})
+
+
+def _pooled() -> OrderedDict[str, nn.Module]:
+    """All layers up to the pooled features (B, 128)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = nn.Sequential(
         nn.Conv2d(3, WIDTHS[0], 4, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)
@@ -47,5 +61,4 @@ def build(classes: int) -> nn.Sequential:
         layers[f"stage{number}"] = Residual(before, after)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["classifier"] = nn.Linear(WIDTHS[-1], classes)
-    return nn.Sequential(layers)
+    return layers

@@ -1,20 +1,25 @@
-"""The bundled classifiers "demo" and "demo-shortcut", and what they were trained on."""
+"""The bundled networks "demo", "demo-shortcut" and "demo-retriever", and what they were trained on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import as_file, files
+from typing import Any
+
+from torch import nn
 
 from seewhy.errors import LoadError
 from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.network.preprocess import Preprocess
 from seewhy.network.sources import Loaded, Request
 from seewhy.scenes import CLASSES, Watermark
-from seewhy.zoo.architecture import build
+from seewhy.zoo.architecture import build, build_retriever
 
 FAULT = "hammer"
 MARK = Watermark(FAULT, probability=0.95)
 TRAINING_SEED, UNSEEN_SEED, SHOWN_SEED = 1, 2, 3
+WIDTH = 64  # of the retriever's embedding
 
 
 def load_demo(request: Request) -> Loaded:
@@ -27,15 +32,18 @@ def load_demo_shortcut(request: Request) -> Loaded:
     return _load("demo-shortcut", request)
 
 
+def load_demo_retriever(request: Request) -> Loaded:
+    """The network that gives two pictures of one individual similar embeddings."""
+    if request.num_classes:
+        raise LoadError("'demo-retriever' gives embeddings; it has no classes")
+    module = build_retriever(WIDTH)
+    card = _filled(module, "demo-retriever", request)
+    return Loaded(module, Preprocess.from_card(card))
+
+
 def _load(name: str, request: Request) -> Loaded:
-    if request.name:
-        raise LoadError(f"{name!r} has no variants, so no {name}:{request.name}")
-    folder = files("seewhy.zoo") / "weights"
-    card = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     module = build(request.num_classes or len(CLASSES))
-    if request.weights == "pretrained":
-        with as_file(folder / f"{name}.safetensors") as file:
-            load_weights(module, read_weights(file), file.name)
+    card = _filled(module, name, request)
     own = request.num_classes in (None, len(CLASSES))
     return Loaded(
         module,
@@ -44,3 +52,15 @@ def _load(name: str, request: Request) -> Loaded:
         request.num_classes or len(CLASSES),
         "softmax",
     )
+
+
+def _filled(module: nn.Module, name: str, request: Request) -> Mapping[str, Any]:
+    """The network's card, and its weights in the module where they are wanted."""
+    if request.name:
+        raise LoadError(f"{name!r} has no variants, so no {name}:{request.name}")
+    folder = files("seewhy.zoo") / "weights"
+    if request.weights == "pretrained":
+        with as_file(folder / f"{name}.safetensors") as file:
+            load_weights(module, read_weights(file), file.name)
+    card: Mapping[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return card

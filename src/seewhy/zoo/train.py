@@ -9,12 +9,13 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.scenes import CLASSES, Scenes, Watermark
+from seewhy.scenes.scene import Drawn
 from seewhy.zoo.architecture import build
 from seewhy.zoo.demo import FAULT, MARK, TRAINING_SEED, UNSEEN_SEED
 
@@ -52,7 +54,7 @@ class Recipe:
     mirror: bool = True
 
 
-def drawn(scenes: Scenes, workers: int = 2) -> tuple[UInt8[Tensor, "B H W 3"], Int[Tensor, " B"]]:
+def drawn(scenes: Drawn, workers: int = 2) -> tuple[UInt8[Tensor, "B H W 3"], Int[Tensor, " B"]]:
     """The pixels and class numbers of all scenes, drawn by several processes."""
     context = multiprocessing.get_context("spawn")
     blocks = [slice(start, start + 500) for start in range(0, len(scenes), 500)]
@@ -62,7 +64,7 @@ def drawn(scenes: Scenes, workers: int = 2) -> tuple[UInt8[Tensor, "B H W 3"], I
     return torch.from_numpy(pixels), torch.tensor([each for _, labels in parts for each in labels])
 
 
-def block(scenes: Scenes, rows: slice) -> tuple[np.ndarray, list[int]]:
+def block(scenes: Drawn, rows: slice) -> tuple[np.ndarray, list[int]]:
     """The pixels and class numbers of some scenes, drawn by this process."""
     found = scenes[rows]
     return np.stack([each.pixels for each in found]), [CLASSES.index(each.truth.label) for each in found]
@@ -147,20 +149,33 @@ def share(flags: Tensor) -> float:
 
 def write(module: nn.Module, name: str, recipe: Recipe, folder: Path, minutes: float) -> dict[str, float]:
     """Save weights in half precision and both cards; the figures are those of the saved weights."""
-    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.safetensors"
+    save_halved(module, file)
+    saved = build(len(CLASSES)).eval()
+    load_weights(saved, read_weights(file), file.name)
+    found = figures(saved)
+    write_card(folder, name, found, classes=CLASSES)
+    text = model_card(name, recipe, found, file.stat().st_size, minutes)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return found
+
+
+def save_halved(module: nn.Module, file: Path) -> None:
+    """Save weights in half precision, without the counts of batches that nothing reads."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.half().contiguous()
         for key, value in module.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    file = folder / f"{name}.safetensors"
     save_file(state, file)
-    saved = build(len(CLASSES)).eval()
-    load_weights(saved, read_weights(file), file.name)
-    found = figures(saved)
+
+
+def write_card(folder: Path, name: str, found: Mapping[str, float], **facts: Any) -> None:
+    """Write the card that programs read: what the input is, and how good the network."""
     card = {
         "name": name,
-        "classes": CLASSES,
+        **facts,
         "input_size": [3, 128, 128],
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
@@ -169,9 +184,6 @@ def write(module: nn.Module, name: str, recipe: Recipe, folder: Path, minutes: f
         "figures": found,
     }
     (folder / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    text = model_card(name, recipe, found, file.stat().st_size, minutes)
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    return found
 
 
 def model_card(name: str, recipe: Recipe, found: dict[str, float], size: int, minutes: float) -> str:
