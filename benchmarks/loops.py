@@ -150,8 +150,10 @@ def attention_loop(
     def judged() -> Tensor:
         outputs = head(variable / variable.norm() * shown)
         if coefficients is None:
-            return (outputs - normal).square().mean()
-        return -(outputs[0] * coefficients).sum()
+            kept: Tensor = (outputs - normal).square().mean()
+            return kept
+        raised: Tensor = -(outputs[0] * coefficients).sum()
+        return raised
 
     last = float("inf")
     for turn in range(1000):
@@ -161,7 +163,7 @@ def attention_loop(
                 break
             last = loss.item()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.param_groups[0]["lr"] = 1e-5 + (0.5 - 1e-5) * (1 - turn / 1000)
         optimizer.step()
     with torch.no_grad():

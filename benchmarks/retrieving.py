@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
-from seewhy.evaluation.retrieval import ranking
-from seewhy.zoo.triplet_loss import triplet_loss
 from torch import Tensor, nn
 
 from benchmarks import page
@@ -23,10 +21,12 @@ from benchmarks.subjects import data
 from seewhy import L2CAF, Explainer, Network, Pairs, load, make
 from seewhy.evaluation.controls import CentredGaussian, MeanActivation, RandomMap
 from seewhy.evaluation.planted_truth import PlantedTruth, Scores, measured
+from seewhy.evaluation.retrieval import ranking
 from seewhy.render import figure
 from seewhy.render.markdown import markdown_table
 from seewhy.render.panels import panels, picture
 from seewhy.targets import Similarity
+from seewhy.zoo.triplet_loss import triplet_loss
 
 INDIVIDUALS, SEED = 240, 8  # of no training and of no card
 MEASURES = {
@@ -117,7 +117,7 @@ def ants_and_bees(steps: int = 300) -> tuple[Network, float, list[str]]:
     weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
     whole = load("torchvision:mobilenet_v2", weights=weights, offline=True)
     torch.manual_seed(0)
-    module = Embedder(whole.module.features).eval()
+    module = Embedder(whole.module.get_submodule("features")).eval()
     network = Network(module, preprocess=whole.preprocess, name="ants and bees")
     seen = {}
     for split in ("train", "val"):

@@ -150,7 +150,6 @@ _PLACES = {
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
     "saliency": ["ContextAwareSaliency"],
-    "scenes": ["Scenes", "Watermark"],
     "scenes": ["Pairs", "Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",

@@ -97,7 +97,8 @@ def _multiplier(parts: Tensor, values: Tensor, low: Tensor, rho: float) -> Float
 
 
 def _norm(parts: Tensor, values: Tensor, multiplier: Tensor) -> Float[Tensor, "N 1"]:
-    return (parts / _nonzero(values + multiplier)).norm(dim=1, keepdim=True)
+    length: Tensor = (parts / _nonzero(values + multiplier)).norm(dim=1, keepdim=True)
+    return length
 
 
 def _until(found: Tensor, along: Tensor, rho: float) -> Tensor:

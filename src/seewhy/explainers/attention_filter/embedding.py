@@ -27,8 +27,9 @@ class BeforeNormalisation(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given = args[0] if args else None
-        both = isinstance(given, Tensor) and isinstance(result, Tensor) and result is not given
-        if both and given.ndim == 2 and given.shape == result.shape and given.is_floating_point():
+        if not (isinstance(given, Tensor) and isinstance(result, Tensor)) or result is given:
+            return result
+        if given.ndim == 2 and given.shape == result.shape and given.is_floating_point():
             self._seen.append((given, result))
         return result
 
@@ -44,4 +45,5 @@ class BeforeNormalisation(TorchFunctionMode):
 
 
 def _unit(vectors: Float[Tensor, "M D"]) -> Bool[Tensor, " M"]:
-    return (vectors.norm(dim=1) - 1).abs() < _UNIT
+    unit: Tensor = (vectors.norm(dim=1) - 1).abs() < _UNIT
+    return unit

@@ -33,7 +33,8 @@ class Gaussian(Region):
         exponents = -(apart @ factor).square().sum(-1) / 2
         # Not to underflow where the mean lies between narrow cells.
         heights = (exponents - exponents.amax(-1, keepdim=True)).exp()
-        return self.rho * heights / heights.norm(dim=-1, keepdim=True)
+        filters: Tensor = self.rho * heights / heights.norm(dim=-1, keepdim=True)
+        return filters
 
     def project(self, points: Float[Tensor, "N G P"]) -> Float[Tensor, "N G P"]:
         low, high = self._bounds(points)
@@ -76,7 +77,8 @@ class Gaussian(Region):
         low, high = self._bounds(points)
         held = ((points <= low) & (found > 0)) | ((points >= high) & (found < 0))
         most = self.rho * gradient.flatten(1).norm(dim=1)
-        return torch.where(held, 0.0, found).flatten(1).norm(dim=1) / torch.where(most > 0, most, 1.0)
+        left: Tensor = torch.where(held, 0.0, found).flatten(1).norm(dim=1)
+        return left / torch.where(most > 0, most, 1.0)
 
     def free(self, variables: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:
         raise NotImplementedError

@@ -90,7 +90,8 @@ class Sphere(Region):
         return _share(self.slope(points, gradient), gradient)
 
     def free(self, variables: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:
-        return self.rho * variables / variables.norm(dim=-1, keepdim=True)
+        filters: Tensor = self.rho * variables / variables.norm(dim=-1, keepdim=True)
+        return filters
 
 
 class NonNegativeSphere(Sphere):
@@ -121,7 +122,8 @@ class _Convex(Region):
         size = _positive(gradient.flatten(1).norm(dim=1))
         scale = points.flatten(1).norm(dim=1).clamp_min(self.rho)
         step = gradient / size[:, None, None] * scale[:, None, None]
-        return (self.project(points - step) - points).flatten(1).norm(dim=1) / scale
+        moved: Tensor = (self.project(points - step) - points).flatten(1).norm(dim=1) / scale
+        return moved
 
 
 class Simplex(_Convex):
@@ -181,7 +183,8 @@ def pulled(filters: Pull, points: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _share(part: Float[Tensor, "N G S"], whole: Float[Tensor, "N G S"]) -> Float[Tensor, " N"]:
-    return part.flatten(1).norm(dim=1) / _positive(whole.flatten(1).norm(dim=1))
+    share: Tensor = part.flatten(1).norm(dim=1) / _positive(whole.flatten(1).norm(dim=1))
+    return share
 
 
 def _corner(points: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:

@@ -174,7 +174,8 @@ def descended(
 
 
 def _norm(values: Float[Tensor, "N G P"]) -> Float[Tensor, " N"]:
-    return values.flatten(1).norm(dim=1)
+    norm: Tensor = values.flatten(1).norm(dim=1)
+    return norm
 
 
 def _nonzero(values: Tensor) -> Tensor:
