@@ -20,7 +20,7 @@ from benchmarks import page
 from benchmarks.subjects import data
 from seewhy import L2CAF, Explainer, Network, Pairs, load, make
 from seewhy.evaluation.controls import CentredGaussian, MeanActivation, RandomMap
-from seewhy.evaluation.planted_truth import PlantedTruth, Scores, measured
+from seewhy.evaluation.planted_truth import MEASURES, PlantedTruth, Scores, measured
 from seewhy.evaluation.retrieval import ranking
 from seewhy.render import figure
 from seewhy.render.markdown import markdown_table
@@ -29,11 +29,6 @@ from seewhy.targets import Similarity
 from seewhy.zoo.triplet_loss import triplet_loss
 
 INDIVIDUALS, SEED = 240, 8  # of no training and of no card
-MEASURES = {
-    "pointing": "highest pixel on the individual",
-    "object": "share of the evidence on it",
-    "parts": "share on its marking",
-}
 BATCH = 40
 FIRST = "l2-caf, oblivious"
 
@@ -78,7 +73,7 @@ def on_pairs() -> PlantedTruth:
             target = Similarity(mine if asked.own else theirs, normalize=not asked.own)
             explanation = asked.explainer(network, images, target)
             for row, scene in enumerate(scenes):
-                found[name].append(measured(explanation.original(row)[0][0].cpu(), scene.truth)[:3])
+                found[name].append(measured(explanation.original(row)[0][0].cpu(), scene.truth))
     scores = {
         name: Scores(name, METHODS[name].control, dict(zip(MEASURES, np.array(rows).T, strict=True)))
         for name, rows in found.items()
