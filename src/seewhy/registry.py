@@ -102,6 +102,10 @@ _EXPLAINERS = (
           "Zeiler and Fergus, ECCV 2014", "ReLUs", _FULL),
     Entry("guided-grad-cam", "seewhy.explainers.guided_grad_cam:GuidedGradCAM", "Guided Grad-CAM",
           "Selvaraju et al., ICCV 2017", "a layer with feature maps, and ReLUs", "2 forwards + 2 backwards"),
+    Entry("embedding-grad-cam", "seewhy.embedding.embedding_grad_cam:EmbeddingGradCAM",
+          "Grad-CAM for embedding networks", "Chen et al., WACV 2020", _ANY, _TRUNK_AND_HEAD),
+    Entry("transfer-cam", "seewhy.embedding.transfer_cam:TransferCAM", "Transferred Grad-CAM",
+          "Chen et al., WACV 2020", "a bank of weights of this very network", "1 forward"),
 )  # fmt: skip
 
 _NOBODY = "a control: it knows nothing of the decision"

@@ -1,0 +1,1 @@
+"""Networks that embed: losses and triplets as questions, the weight bank, and the explainers that need them."""
