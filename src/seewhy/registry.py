@@ -39,6 +39,7 @@ class Entry:
         paper: authors, year.
         needs: what a network must have.
         cost: per picture and target, in forwards of the network.
+        requires: a setting without which it explains nothing; empty where the defaults do.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     paper: str = ""
     needs: str = ""
     cost: str = ""
+    requires: str = ""
 
 
 _TRUNK_AND_HEAD = "1 forward + 1 head backward"
@@ -105,7 +107,7 @@ _EXPLAINERS = (
     Entry("embedding-grad-cam", "seewhy.embedding.embedding_grad_cam:EmbeddingGradCAM",
           "Grad-CAM for embedding networks", "Chen et al., WACV 2020", _ANY, _TRUNK_AND_HEAD),
     Entry("transfer-cam", "seewhy.embedding.transfer_cam:TransferCAM", "Transferred Grad-CAM",
-          "Chen et al., WACV 2020", "a bank of weights of this very network", "1 forward"),
+          "Chen et al., WACV 2020", "a bank of weights of this very network", "1 forward", "bank"),
 )  # fmt: skip
 
 _NOBODY = "a control: it knows nothing of the decision"

@@ -276,7 +276,7 @@ class WeightBank:
         return Neighbours(places, distances, distances[:, 0] > self.far_from)
 
     def weights(
-        self, neighbours: Neighbours, channels: int, temperature: float = 1.0
+        self, neighbours: Neighbours, channels: int, temperature: float = 1.0, shuffled: bool = False
     ) -> Float[Tensor, "B K"]:
         """The neighbours' weights, blended by a softmax over minus their distance.
 
@@ -284,8 +284,12 @@ class WeightBank:
             neighbours: from `nearest`.
             channels: of the layer (K).
             temperature: in units of the median distance between an entry and its nearest other.
+            shuffled: a control: those of entries drawn at random instead, always the same for each.
         """
         places = neighbours.places
+        if shuffled:
+            order = torch.randperm(len(self.entries), generator=torch.Generator().manual_seed(0))
+            places = order.to(places.device)[places]
         unit = temperature * self.head.spread.get("0.5", 1.0)
         shares = (-neighbours.distances / max(unit, 1e-12)).softmax(1)
         each = self.entries.dense(places.flatten(), channels).view(*places.shape, channels)

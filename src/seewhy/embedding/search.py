@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ _SPARE = 8  # candidates beyond those asked for, whose order a matrix product ma
 _SAMPLE = 1000
 
 
+@runtime_checkable
 class Index(Protocol):
     """What finds neighbours."""
 

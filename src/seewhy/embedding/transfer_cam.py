@@ -50,6 +50,9 @@ class TransferCAM(Explainer):
         min_length=1,
         description="`exact`, or the factory text of a faiss index, such as HNSW32.",
     )
+    shuffled: bool = Field(
+        default=False, description="A control: weights of entries drawn at random, whatever is nearest."
+    )
     precision: Precision = Field(
         default="float32", description="Number format up to the layer. `auto`: bfloat16 where it is faster."
     )
@@ -75,7 +78,7 @@ class TransferCAM(Explainer):
         check_finite(feature, study)
         embeddings = main_output(study.outputs, bank.recipe.output).detach().flatten(1)
         found = bank.nearest(embeddings.float(), min(self.neighbours, len(bank.entries)), self.index)
-        weights = bank.weights(found, feature.activation.shape[1], self.temperature)
+        weights = bank.weights(found, feature.activation.shape[1], self.temperature, self.shuffled)
         maps = weighted(weights[:, None], feature.activation).expand(-1, study.scores.shape[1], -1, -1)
         unknown = bank.check(study.network, study.digest)
         notes = tuple(
