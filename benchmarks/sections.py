@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page
+from benchmarks import bank, cam_family, evaluating, few_forwards, masks, memory, page
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
 
@@ -76,6 +76,14 @@ Maps that are judged have no ties here, which evaluators break in ways of their 
 are asked only where the processor has AMX. Metrics share no forwards: what several methods share is the explaining.""",
         ("torchvision", "numpy", "scipy", "opencv-python-headless"),
         lambda remarks: evaluating.rows(cam_family.setting(), remarks),
+    ),
+    "bank": Section(
+        "Maps from a bank",
+        f"""\
+ResNet-50 with a {bank.WIDTH}-d embedding, and banks of random entries, which are harder to tell apart than embeddings
+are. A map includes the look-up; the bank is in memory. Building is counted from outside.""",
+        ("torchvision",),
+        bank.rows,
     ),
     "memory": Section(
         "Memory",

@@ -16,8 +16,8 @@ from seewhy.embedding.building import build_bank
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a process that is forked has no other
     root = Path(sys.argv[1])
-    embedder, manifest = network(), squares(root / "pictures", 40)
-    recipe = EXACT.model_copy(update={"batch_size": 6})
+    embedder, manifest = network(), squares(root / "pictures", 80)
+    recipe = EXACT.model_copy(update={"batch_size": 12})
 
     def building(folder: Path) -> Callable[[], object]:
         return lambda: build_bank(embedder, manifest, folder, recipe)

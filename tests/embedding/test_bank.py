@@ -289,7 +289,7 @@ def test_kills_while_building_change_no_byte(tmp_path, kills):
     found = json.loads(done.stdout)
     assert len(found["left"]) == kills
     assert any(0 < files < found["files"] for files, _ in found["left"])
-    assert len(WeightBank(tmp_path / "banks" / "reference").entries) == 120
+    assert len(WeightBank(tmp_path / "banks" / "reference").entries) == 240
 
 
 def test_recipes_are_described_and_survive_json():

@@ -147,13 +147,23 @@ def test_every_batch_holds_another_picture_of_each_class_that_has_one(seed):
     count = int(torch.randint(4, 200, (1,), generator=chance))
     classes = int(torch.randint(2, 40, (1,), generator=chance))
     labels = [f"{n}" for n in torch.randint(0, classes, (count,), generator=chance).tolist()]
-    order, size = arranged(labels, 24, seed)
+    order, size = arranged(labels, (12, 24, 48)[seed % 3], seed)
     assert sorted(order) == list(range(count))
     assert size % 6 == 0
     alone = {label for label in labels if labels.count(label) == 1}
     for start in range(0, count, size):
         batch = [labels[number] for number in order[start : start + size]]
         assert all(batch.count(label) > 1 for label in batch if label not in alone)
+
+
+@pytest.mark.parametrize("count", [18, 60, 99, 250])
+@pytest.mark.parametrize("classes", [3, 10])
+def test_of_classes_of_one_size_every_batch_holds_several(count, classes):
+    labels = [str(number % classes) for number in range(count)]
+    for batch in (12, 24, 48):
+        order, size = arranged(labels, batch, 0)
+        for start in range(0, count, size):
+            assert len({labels[number] for number in order[start : start + size]}) > 1
 
 
 def test_values_are_shuffled_into_batches_of_which_none_is_small():

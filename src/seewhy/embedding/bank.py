@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from seewhy.artifact import Artifact
+from seewhy.embedding.batches import LEAST
 from seewhy.embedding.embedding_grad_cam import Select
 from seewhy.embedding.mining import Mining
 from seewhy.embedding.search import ExactSearch, FaissSearch, Index, sampled
@@ -62,7 +63,9 @@ class Recipe(BaseModel):
         description="Keep the mean weights of so many clusters (k-means); None: of each picture.",
     )
     batch_size: int = Field(
-        default=48, ge=6, description="Pictures per pass, a multiple of six: triplets are chosen within it."
+        default=48,
+        ge=LEAST,
+        description="Pictures per pass, a multiple of six: triplets are chosen within it.",
     )
     seed: int = Field(default=0, description="Of the batches and of k-means.")
 
@@ -166,7 +169,9 @@ class Entries:
             StoreError: a file is damaged or missing; the message names it.
             InputError: no row is left.
         """
-        parts = [_rows(work) for work in works]
+        parts = [part for part in map(_rows, works) if len(part)]
+        if not parts:
+            raise InputError("no picture of the bank has weights: `failed` in its rows says why")
         found = replace(
             parts[0],
             **{name: tuple(each for part in parts for each in getattr(part, name)) for name in _TEXTS},
@@ -358,11 +363,8 @@ def _rows(work: Work) -> Entries:
 
     def numbers(name: str, kind: str) -> Tensor:
         data = b"".join(table.column(name).to_pylist())
-        return (
-            torch.from_numpy(np.frombuffer(data, kind).reshape(count, -1).copy())
-            if count
-            else torch.empty(0, 0)
-        )
+        values = np.frombuffer(data, kind) if count else np.empty(0, kind)
+        return torch.from_numpy(values.reshape(count, -1 if count else 0).copy())
 
     def texts(name: str) -> tuple[str, ...]:
         return tuple(table.column(name).to_pylist())

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-_GROUP = 6
+LEAST = 12
+_UNIT = 6  # batches are multiples of it, which groups of six, three and two tile
+_WITH_SIXES = 24
 
 
 def arranged(labels: Sequence[str], batch_size: int, seed: int) -> tuple[list[int], int]:
-    """Pictures in the order of their batches, as metric learning samples them: up to six of a class side by side.
+    """Pictures in the order of their batches, as metric learning samples them: a few of a class side by side.
 
-    Every picture shares its batch with another of its class, if there is one. Classes are cut into groups of six, three
-    and two, which tile batches of a multiple of six; pictures that are alone in their class come last.
+    Every picture shares its batch with another of its class, if there is one. Classes are cut into groups of six (where
+    a batch holds at least four of them), three and two, and each class's groups are spread over all batches. Pictures
+    that are alone in their class come last.
 
     Args:
         labels: the pictures' classes.
-        batch_size: at most, at least six.
+        batch_size: at most, at least twelve.
         seed: of the order.
 
     Returns:
@@ -26,19 +29,20 @@ def arranged(labels: Sequence[str], batch_size: int, seed: int) -> tuple[list[in
     classes: dict[str, list[int]] = {}
     for number, label in enumerate(labels):
         classes.setdefault(label, []).append(number)
-    groups: dict[int, list[list[int]]] = {6: [], 3: [], 2: [], 1: []}
+    size = _even(sum(len(members) for members in classes.values() if len(members) > 1), batch_size)
+    placed: dict[int, list[tuple[float, list[int]]]] = {6: [], 3: [], 2: [], 1: []}
     for label in sorted(classes):
-        members = classes[label]
+        members, start = classes[label], chance.random()
         chance.shuffle(members)
-        for size in _sizes(len(members)):
-            groups[size].append([members.pop() for _ in range(size)])
-    for each in groups.values():
-        chance.shuffle(each)
+        cut = _sizes(len(members), size >= _WITH_SIXES)
+        for place, each in enumerate(cut):
+            group = [members.pop() for _ in range(each)]
+            placed[each].append(((place + start) / len(cut), group))
+    groups = {each: [group for _, group in sorted(found)] for each, found in placed.items()}
     # An even number of threes ends where a pair may begin; one that is left over ends the last batch.
     last = [groups[3].pop()] if len(groups[3]) % 2 else []
-    paired = [*groups[6], *groups[3], *groups[2], *last]
-    order = [number for group in [*paired, *groups[1]] for number in group]
-    return order, _even(sum(map(len, paired)), batch_size)
+    order = [*groups[6], *groups[3], *groups[2], *last, *groups[1]]
+    return [number for group in order for number in group], size
 
 
 def shuffled(count: int, batch_size: int, seed: int) -> tuple[list[int], int]:
@@ -48,18 +52,18 @@ def shuffled(count: int, batch_size: int, seed: int) -> tuple[list[int], int]:
     return order, _even(count, batch_size)
 
 
-def _sizes(count: int) -> list[int]:
+def _sizes(count: int, with_sixes: bool) -> list[int]:
     """A class's groups: of six, and what is left in threes and twos, never one unless it is all."""
     if count == 1:
         return [1]
-    sixes, left = divmod(count, _GROUP)
+    sixes, left = divmod(count, 6)
     if left == 1:
-        sixes, left = sixes - 1, left + _GROUP
+        sixes, left = sixes - 1, 7
     rest = {0: [], 2: [2], 3: [3], 4: [2, 2], 5: [3, 2], 7: [3, 2, 2]}[left]
-    return [_GROUP] * sixes + rest
+    return ([6] if with_sixes else [3, 3]) * sixes + rest
 
 
 def _even(count: int, batch_size: int) -> int:
     """A multiple of six, at most the batch size, that leaves no small batch at the end, if there is one."""
-    sizes = range(batch_size // _GROUP * _GROUP, 0, -_GROUP)
+    sizes = range(batch_size // _UNIT * _UNIT, LEAST - 1, -_UNIT)
     return next((size for size in sizes if count % size == 0 or count % size >= size // 2), sizes[0])

@@ -185,7 +185,7 @@ class _Builder:
         failed = dict(broken)
         kept = self._with_partners([self._number(each) for each in good])
         failed |= {
-            each.id: f"no other picture of {each.labels[0]!r}, or none of anything else, to compare it with"
+            each.id: f"no other picture of {each.labels[0]!r}, or none of anything else, beside it in its batch"
             for place, each in enumerate(good)
             if place not in kept
         }
