@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.counts import counted
 from benchmarks.rows import Row, at_most, milliseconds
 from benchmarks.timing import interleaved
-from seewhy import Mining, Network, Preprocess, Scenes, TransferCAM, load
+from seewhy import Mining, Network, Preprocess, Scenes, load, make
 from seewhy.datasets import read
 from seewhy.embedding.bank import COLUMNS, Head, Recipe, packed, spread
 from seewhy.embedding.building import build_bank
@@ -109,7 +109,7 @@ def synthetic(network: Network, folder: Path, count: int) -> None:
 def transfer(network: Network, folder: Path, remarks: list[str]) -> Row:
     """Maps of a batch from the bank, look-up included, against a plain forward of the same pictures."""
     images = torch.randn(BATCH, 3, SIZE, SIZE)
-    explainer = TransferCAM(bank=folder)
+    explainer = make("transfer-cam", bank=folder)
 
     def forward() -> None:
         with torch.no_grad():
@@ -165,5 +165,5 @@ def _per_query(index: ExactSearch | FaissSearch, queries: Tensor, rounds: int = 
 
 def _nearest(embeddings: Tensor, query: Tensor) -> int:
     """The entry next to a query, by its differences in float64."""
-    parts = [(part.double() - query.double()).square().sum(1) for part in embeddings.split(100_000)]
+    parts = [(part.double() - query.double()).square().sum(1) for part in torch.split(embeddings, 100_000)]
     return int(torch.cat(parts).argmin())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_embedders import CHANNELS, WIDTH, Embedder, gallery, network, pictures
 
-from seewhy import EmbeddingGradCAM, GradCAM, HiResCAM, Mining, TripletLoss, Triplets, decompose
+from seewhy import EmbeddingGradCAM, Gallery, GradCAM, HiResCAM, Mining, TripletLoss, Triplets, decompose
 from seewhy.errors import InputError
 from seewhy.explainers.study import Feature
 
@@ -119,6 +119,40 @@ def slow_map(weights, maps, top_k, select):
         if select != "positive" or weights[k] > 0:
             found += float(weights[k]) * maps[k].double()
     return found
+
+
+class Prices(torch.nn.Module):
+    """Red objects raise the price, blue ones lower it; the embedding is the price and how green it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1, bias=False), torch.nn.ReLU())
+        self.head = torch.nn.Linear(3, 2, bias=False)
+        with torch.no_grad():
+            self.features[0].weight.copy_(torch.eye(3)[:, :, None, None])
+            self.head.weight.copy_(torch.tensor([[4.0, 0.0, -2.0], [0.0, 1.0, 0.0]]))
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("value", "raises"), [(0.5, 1), (-0.5, -1)])
+def test_planted_objects_that_raise_and_lower_a_price_are_told_apart(value, raises):
+    picture = torch.zeros(1, 3, 8, 8)
+    picture[0, 0, :3, :3] = picture[0, 2, 5:, 5:] = 1
+    prices = torch.linspace(-0.6, 0.6, 25)
+    entries = Gallery(torch.stack([prices, torch.zeros(25)], 1), prices)
+    asked = {"labels": torch.tensor([value]), "mining": Mining(tolerance=0.15, margin=1.0)}
+    method = EmbeddingGradCAM(layer="features", top_k=None, select="signed")
+    pro, contra = (
+        method(Prices(), picture, Triplets(entries, evidence=each, **asked)) for each in ("for", "against")
+    )
+    assert torch.equal(pro.values, -contra.values)
+    red, blue = (raises * pro.values[0, 0, area, area] for area in (slice(0, 3), slice(5, 8)))
+    # Of a dear house what raises its price is evidence, of a cheap one what lowers it.
+    assert (red > 0).all()
+    assert (blue < 0).all()
+    assert not pro.values[0, 0, 3:5].any()
 
 
 @pytest.mark.parametrize("select", ["positive", "signed", "magnitude"])

@@ -25,12 +25,13 @@ from seewhy.errors import InputError, NotApplicableError, StoreError
 from seewhy.files import written_whole
 from seewhy.network.network import Network
 from seewhy.store import Store, Work
+from seewhy.store.plan import ColumnType
 
 HEAD = "bank.json"
 """The file that says which works a bank consists of."""
 FAR = 0.99
 """The share of a bank's own entries whose nearest other is nearer than what counts as far."""
-COLUMNS = {
+COLUMNS: dict[str, ColumnType] = {
     "embedding": "binary", "channels": "binary", "weights": "binary", "scale": "float32", "label": "string",
     "remark": "string",
 }  # fmt: skip
@@ -172,11 +173,13 @@ class Entries:
         parts = [part for part in map(_rows, works) if len(part)]
         if not parts:
             raise InputError("no picture of the bank has weights: `failed` in its rows says why")
-        found = replace(
-            parts[0],
-            **{name: tuple(each for part in parts for each in getattr(part, name)) for name in _TEXTS},
-            **{name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS},
-        )
+        texts: dict[str, Any] = {
+            name: tuple(each for part in parts for each in getattr(part, name)) for name in _TEXTS
+        }
+        tensors: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS
+        }
+        found = cls(**texts, **tensors)
         gone = set(removed)
         kept = [place for place, id in enumerate(found.ids) if id not in gone]
         if not kept:
@@ -186,15 +189,15 @@ class Entries:
     def select(self, places: Sequence[int]) -> Entries:
         """Some of the rows."""
         rows = torch.tensor(places)
-        return replace(
-            self,
-            **{name: tuple(getattr(self, name)[place] for place in places) for name in _TEXTS},
-            **{name: getattr(self, name)[rows] for name in _TENSORS},
-        )
+        texts: dict[str, Any] = {
+            name: tuple(getattr(self, name)[place] for place in places) for name in _TEXTS
+        }
+        return Entries(**texts, **{name: getattr(self, name)[rows] for name in _TENSORS})
 
     def to(self, device: torch.device) -> Entries:
         """With tensors on a device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _TENSORS}
+        return replace(self, **moved)
 
     def dense(self, places: Int[Tensor, " M"], count: int) -> Float[Tensor, "M K"]:
         """The weights of all channels of some rows; zero where none is kept."""

@@ -19,7 +19,7 @@ def arranged(labels: Sequence[str], batch_size: int, seed: int) -> tuple[list[in
 
     Args:
         labels: the pictures' classes.
-        batch_size: at most, at least twelve.
+        batch_size: about how many pictures, at least twelve.
         seed: of the order.
 
     Returns:
@@ -64,6 +64,7 @@ def _sizes(count: int, with_sixes: bool) -> list[int]:
 
 
 def _even(count: int, batch_size: int) -> int:
-    """A multiple of six, at most the batch size, that leaves no small batch at the end, if there is one."""
-    sizes = range(batch_size // _UNIT * _UNIT, LEAST - 1, -_UNIT)
-    return next((size for size in sizes if count % size == 0 or count % size >= size // 2), sizes[0])
+    """A multiple of six that leaves no small batch at the end: the batch size or less, or else the next above."""
+    most = batch_size // _UNIT * _UNIT
+    sizes = [*range(most, LEAST - 1, -_UNIT), *range(most + _UNIT, 2 * most, _UNIT)]
+    return next((size for size in sizes if count % size == 0 or count % size >= size // 2), most)

@@ -79,8 +79,8 @@ class Gallery:
 
     def itself(self, embeddings: Float[Tensor, "B D"]) -> Bool[Tensor, "B N"]:
         """Which entries are the very pictures that are asked about."""
-        near = distances(embeddings, self.embeddings)
-        return near <= _SAME * embeddings.norm(dim=1, keepdim=True)
+        lengths = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        return distances(embeddings, self.embeddings) <= _SAME * lengths
 
     def proxies(self, exclude: Sequence[int] = ()) -> tuple[Float[Tensor, "C D"], Int[Tensor, " C"]]:
         """Per class the mean of its unit embeddings, at unit length, as EmbeddingCAM uses them (arXiv 2402.00909).
@@ -94,7 +94,7 @@ class Gallery:
         kept = torch.ones(len(self), dtype=torch.bool)
         kept[list(exclude)] = False
         kept = kept.to(self.labels.device)
-        labels, places = self.labels[kept].unique(return_inverse=True)
+        labels, places = torch.unique(self.labels[kept], return_inverse=True)
         units = normalize(self.embeddings[kept], dim=1)
         sums = units.new_zeros((len(labels), units.shape[1])).index_add_(0, places, units)
         return normalize(sums, dim=1), labels

@@ -53,7 +53,7 @@ class EmbeddingLoss(EmbeddingTarget):
 
     def pick(self, rows: Sequence[int], batch: int) -> Target:
         own = {name: getattr(self, name) for name in self.vectors}
-        picked = {
+        picked: dict[str, Any] = {
             name: rows_of(each, self.vectors[name], rows, batch)
             for name, each in own.items()
             if isinstance(each, Tensor)
@@ -120,7 +120,7 @@ class TripletLoss(EmbeddingLoss):
     what: ClassVar[str] = "triplet loss"
 
     def pick(self, rows: Sequence[int], batch: int) -> Target:
-        several = {
+        several: dict[str, Any] = {
             name: rows_of(each, 2, rows, batch)
             for name in ("positive", "negative", "counted")
             if (each := getattr(self, name)) is not None
