@@ -19,8 +19,10 @@ from benchmarks.rows import Row, at_most, milliseconds
 from benchmarks.timing import interleaved
 from seewhy import Mining, Network, Preprocess, Scenes, load, make
 from seewhy.datasets import read
-from seewhy.embedding.bank import COLUMNS, Head, Recipe, packed, spread
+from seewhy.embedding.bank import Head
 from seewhy.embedding.building import build_bank
+from seewhy.embedding.entries import COLUMNS, packed, spread
+from seewhy.embedding.recipe import Recipe
 from seewhy.embedding.search import RECALL, ExactSearch, FaissSearch
 from seewhy.errors import SeewhyError
 from seewhy.scenes.files import write

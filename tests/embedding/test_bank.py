@@ -13,8 +13,10 @@ from toy_embedders import CHANNELS, EXACT, LABELS, bank, network, other_network,
 
 from seewhy import EmbeddingGradCAM, Mining, Network, Triplets, WeightBank
 from seewhy.datasets import read
-from seewhy.embedding.bank import Entries, Head, Recipe, spread, verify
+from seewhy.embedding.bank import Head, verify
 from seewhy.embedding.building import append_to_bank, build_bank, remove_from_bank
+from seewhy.embedding.entries import Entries, spread
+from seewhy.embedding.recipe import Recipe
 from seewhy.errors import InputError, NotApplicableError, StoreError
 from seewhy.explainers.study import Study
 from seewhy.store import Store

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.datasets import Manifest, read
-from seewhy.embedding.bank import Recipe
 from seewhy.embedding.building import build_bank
+from seewhy.embedding.recipe import Recipe
 
 SIZE, CHANNELS, WIDTH = 16, 6, 5
 LABELS = ("ant", "bee", "crab")

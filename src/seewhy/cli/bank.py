@@ -65,8 +65,8 @@ def build(
     """
     from pydantic import ValidationError
 
-    from seewhy.embedding.bank import Recipe
     from seewhy.embedding.building import build_bank
+    from seewhy.embedding.recipe import Recipe
 
     try:
         recipe = Recipe.model_validate(
@@ -179,9 +179,12 @@ def _read(data: Path, kind: str, split: str | None) -> Any:
     from seewhy.datasets import read
 
     try:
-        return read(data, kind, split)
+        manifest = read(data, kind, split)
     except SeewhyError as error:
         raise UsageError(str(error)) from error
+    for row in manifest.errors[:10]:
+        print(f"seewhy: {row}", file=sys.stderr)
+    return manifest
 
 
 def _made(

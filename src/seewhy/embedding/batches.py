@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from itertools import count as naturals
 from random import Random
 
 LEAST = 12
@@ -64,7 +66,7 @@ def _sizes(count: int, with_sixes: bool) -> list[int]:
 
 
 def _even(count: int, batch_size: int) -> int:
-    """A multiple of six that leaves no small batch at the end: the batch size or less, or else the next above."""
+    """A multiple of six that leaves no small batch at the end: the batch size or the next below, or else above."""
     most = batch_size // _UNIT * _UNIT
-    sizes = [*range(most, LEAST - 1, -_UNIT), *range(most + _UNIT, 2 * most, _UNIT)]
-    return next((size for size in sizes if count % size == 0 or count % size >= size // 2), most)
+    sizes = chain(range(most, LEAST - 1, -_UNIT), naturals(most + _UNIT, _UNIT))
+    return next(size for size in sizes if size >= count or count % size == 0 or count % size >= size // 2)

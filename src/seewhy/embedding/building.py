@@ -11,23 +11,15 @@ import torch
 
 from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
-from seewhy.embedding.bank import (
-    COLUMNS,
-    HEAD,
-    Entries,
-    Head,
-    Recipe,
-    WeightBank,
-    bank_folder,
-    packed,
-    spread,
-)
+from seewhy.embedding.bank import HEAD, Head, WeightBank, bank_folder
 from seewhy.embedding.batches import arranged, shuffled
 from seewhy.embedding.clusters import clustered
 from seewhy.embedding.embedding_grad_cam import strongest
+from seewhy.embedding.entries import COLUMNS, Entries, packed, spread
 from seewhy.embedding.gallery import Gallery
+from seewhy.embedding.recipe import Recipe
 from seewhy.embedding.triplets import Triplets
-from seewhy.errors import InputError, NotApplicableError
+from seewhy.errors import InputError, NotApplicableError, TargetError
 from seewhy.evaluation.evaluate import environment
 from seewhy.evaluation.subjects import card, read_pictures
 from seewhy.explainers.activation import check_finite
@@ -81,10 +73,10 @@ def append_to_bank(
 ) -> Counts:
     """Add the pictures of a dataset; their triplets are chosen among themselves and all that the bank holds.
 
-    Pictures whose ids the bank knows already are passed over, unless they were removed.
+    Pictures whose ids the bank knows already are passed over, those that were removed, too.
 
     Raises:
-        InputError: nothing is new, or it was removed before.
+        InputError: nothing is new.
         NotApplicableError: the bank was built with another network or other preprocessing.
         StoreError: what is kept is damaged, or cannot be written; the message names the file.
     """
@@ -125,14 +117,14 @@ def remove_from_bank(folder: str | Path, ids: Sequence[str]) -> int:
 def _finish(folder: Path, head: Head) -> int:
     """Make the clusters, if any, and write down what the bank consists of."""
     entries = _entries(folder, head)
-    update: dict[str, Any] = {"spread": spread(entries.embeddings)}
-    recipe = Recipe.model_validate(Store(folder).open(head.works[0]).plan.settings["recipe"])
-    if recipe.clusters is not None:
-        plan = Store(folder).open(head.works[0]).plan
-        work, update["spread"] = clustered(folder, plan, entries, head)
-        update["clustered"] = work.plan.digest
+    plan = Store(folder).open(head.works[0]).plan
+    if plan.settings["recipe"]["clusters"] is None:
+        head = head.model_copy(update={"spread": spread(entries.embeddings)})
+    else:
+        work, apart = clustered(folder, plan, entries, head)
+        head = head.model_copy(update={"spread": apart, "clustered": work.plan.digest})
     remove_leftovers(folder)
-    head.model_copy(update=update).write(folder)
+    head.write(folder)
     return len(entries)
 
 
@@ -192,7 +184,10 @@ class _Builder:
         made: dict[str, dict[str, Any]] = {}
         if kept:
             chosen = [good[place] for place in kept]
-            made = self._weighed(images.select(kept), chosen)
+            try:
+                made = self._weighed(images.select(kept), chosen)
+            except TargetError as error:  # what the bank holds of a class is this very picture
+                failed |= {each.id: str(error) for each in chosen}
         return [
             Failed(failed[picture.id]) if picture.id in failed else made[picture.id]
             for picture in by_item.values()

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seewhy.embedding.bank import COLUMNS, Entries, Head, Recipe, packed, quantiles
+from seewhy.embedding.bank import Head
 from seewhy.embedding.embedding_grad_cam import strongest
+from seewhy.embedding.entries import COLUMNS, Entries, packed, quantiles
+from seewhy.embedding.recipe import Recipe
 from seewhy.errors import MissingExtraError
 from seewhy.store import Item, Plan, Store, Work
 

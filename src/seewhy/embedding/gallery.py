@@ -79,8 +79,9 @@ class Gallery:
 
     def itself(self, embeddings: Float[Tensor, "B D"]) -> Bool[Tensor, "B N"]:
         """Which entries are the very pictures that are asked about."""
-        lengths = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-        return distances(embeddings, self.embeddings) <= _SAME * lengths
+        lengths: Tensor = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        near: Tensor = distances(embeddings, self.embeddings) <= _SAME * lengths
+        return near
 
     def proxies(self, exclude: Sequence[int] = ()) -> tuple[Float[Tensor, "C D"], Int[Tensor, " C"]]:
         """Per class the mean of its unit embeddings, at unit length, as EmbeddingCAM uses them (arXiv 2402.00909).
