@@ -118,14 +118,7 @@ class TripletLoss(EmbeddingLoss):
     counted: Tensor | None = None
 
     what: ClassVar[str] = "triplet loss"
-
-    def pick(self, rows: Sequence[int], batch: int) -> Target:
-        several: dict[str, Any] = {
-            name: rows_of(each, 2, rows, batch)
-            for name in ("positive", "negative", "counted")
-            if (each := getattr(self, name)) is not None
-        }
-        return replace(self, **several)
+    vectors: ClassVar[Mapping[str, int]] = {"positive": 2, "negative": 2, "counted": 2}
 
     def _given(self, embedding: Float[Tensor, "B D"]) -> dict[str, Tensor]:
         found = {}
