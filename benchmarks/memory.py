@@ -65,7 +65,7 @@ def measure(method: str, calls: int = CALLS, step: int = STEP) -> list[int]:
 
 def rows() -> Iterator[Row]:
     """Every method in a process of its own, which holds nothing else."""
-    for entry in registry.explainers():
+    for entry in (each for each in registry.explainers() if not each.requires):
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", entry.name],
             check=True,

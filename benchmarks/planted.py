@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     chosen = parser.parse_args()
     slow_names = {each.partition(":")[0] for each in MANY_FORWARDS}
-    methods = [entry.name for entry in registry.explainers() if entry.name not in slow_names]
+    methods = [
+        entry.name for entry in registry.explainers() if entry.name not in slow_names and not entry.requires
+    ]
     own = seewhy.Scenes(100, SEED, classes=(FAULT,), watermark=replace(MARK, probability=1.0))
     clean = seewhy.planted_truth(methods, seewhy.load("demo"), seewhy.Scenes(chosen.count, SEED))
     few = seewhy.Scenes(min(100, chosen.count), SEED)

@@ -70,7 +70,7 @@ class Agreement:
 
 def methods() -> Iterator[Explainer]:
     """Every method that can be asked for bfloat16."""
-    for entry in registry.explainers():
+    for entry in (each for each in registry.explainers() if not each.requires):
         kind = registry.explainer(entry.name)
         if "precision" in kind.model_fields:
             yield make(entry.name, **SETTINGS.get(entry.name, {}))

@@ -45,7 +45,7 @@ CLAIMS = (
 
 def commands(out: Path) -> dict[str, list[str]]:
     """What is run, by the folder below `out` that keeps it."""
-    names = [entry.name for entry in registry.explainers()]
+    names = [entry.name for entry in registry.explainers() if not entry.requires]
     methods = ",".join(f"{name}:{SETTINGS[name]}" if name in SETTINGS else name for name in names)
     weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
     common = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import cam_family, evaluating, few_forwards, l2caf, masks, memory, page
+from benchmarks import bank, cam_family, evaluating, few_forwards, l2caf, masks, memory, page
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
 
@@ -87,6 +87,14 @@ is that of a batch by its pictures; that of a picture alone stands below it. The
 learned once per network and is not in the time; nor is the forward up to the layer, but where it says whole.""",
         ("torchvision",),
         lambda remarks: l2caf.rows(cam_family.setting(), remarks),
+    ),
+    "bank": Section(
+        "Maps from a bank",
+        f"""\
+ResNet-50 with a {bank.WIDTH}-d embedding, and banks of random entries, which are harder to tell apart than embeddings
+are. A map includes the look-up; the bank is in memory. Building is counted from outside.""",
+        ("torchvision",),
+        bank.rows,
     ),
     "memory": Section(
         "Memory",

@@ -17,7 +17,7 @@ from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
 
 TOYS = {network.name: network for network, _ in toys()}
-METHODS = [entry.name for entry in registry.explainers()]
+METHODS = [entry.name for entry in registry.explainers() if not entry.requires]
 
 
 # What takes thousands of forwards by default keeps the same promises with few.

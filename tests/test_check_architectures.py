@@ -16,7 +16,7 @@ from seewhy.check.toys import blobs
 # Ablation-CAM replays a transformer's head once per channel, in every one of the checks.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-METHODS = [entry.name for entry in registry.explainers()]
+METHODS = [entry.name for entry in registry.explainers() if not entry.requires]
 # What takes hundreds of forwards keeps the same promises with few.
 SMALL = {
     "rise": {"masks": 8},

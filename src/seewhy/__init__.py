@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from seewhy.artifact import Artifact as Artifact
     from seewhy.cancellation import cancellable as cancellable
     from seewhy.check import check_explainer as check_explainer
+    from seewhy.embedding.bank import WeightBank as WeightBank
+    from seewhy.embedding.decomposition import decompose as decompose
+    from seewhy.embedding.embedding_grad_cam import EmbeddingGradCAM as EmbeddingGradCAM
+    from seewhy.embedding.gallery import Gallery as Gallery
+    from seewhy.embedding.losses import ContrastiveLoss as ContrastiveLoss
+    from seewhy.embedding.losses import NTXent as NTXent
+    from seewhy.embedding.losses import SetSimilarity as SetSimilarity
+    from seewhy.embedding.losses import TextDirection as TextDirection
+    from seewhy.embedding.losses import TripletLoss as TripletLoss
+    from seewhy.embedding.mining import Mining as Mining
+    from seewhy.embedding.proxies import ProxyAnchor as ProxyAnchor
+    from seewhy.embedding.proxies import ProxyNCA as ProxyNCA
+    from seewhy.embedding.transfer_cam import TransferCAM as TransferCAM
+    from seewhy.embedding.triplets import Triplets as Triplets
     from seewhy.errors import SeewhyError as SeewhyError
     from seewhy.evaluation.average_drop import AverageDrop as AverageDrop
     from seewhy.evaluation.bbox_share import BboxShare as BboxShare
@@ -98,6 +112,15 @@ _PLACES = {
     "artifact": ["Artifact"],
     "cancellation": ["cancellable"],
     "check": ["check_explainer"],
+    "embedding.bank": ["WeightBank"],
+    "embedding.decomposition": ["decompose"],
+    "embedding.embedding_grad_cam": ["EmbeddingGradCAM"],
+    "embedding.gallery": ["Gallery"],
+    "embedding.losses": ["ContrastiveLoss", "NTXent", "SetSimilarity", "TextDirection", "TripletLoss"],
+    "embedding.mining": ["Mining"],
+    "embedding.proxies": ["ProxyAnchor", "ProxyNCA"],
+    "embedding.transfer_cam": ["TransferCAM"],
+    "embedding.triplets": ["Triplets"],
     "errors": ["SeewhyError"],
     "evaluation.average_drop": ["AverageDrop"],
     "evaluation.bbox_share": ["BboxShare"],

@@ -40,6 +40,7 @@ class Entry:
         paper: authors, year.
         needs: what a network must have.
         cost: per picture and target, in forwards of the network.
+        requires: a setting without which it explains nothing; empty where the defaults do.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Entry:
     paper: str = ""
     needs: str = ""
     cost: str = ""
+    requires: str = ""
 
 
 _TRUNK_AND_HEAD = "1 forward + 1 head backward"
@@ -105,6 +107,10 @@ _EXPLAINERS = (
           "Zeiler and Fergus, ECCV 2014", "ReLUs", _FULL),
     Entry("guided-grad-cam", "seewhy.explainers.guided_grad_cam:GuidedGradCAM", "Guided Grad-CAM",
           "Selvaraju et al., ICCV 2017", "a layer with feature maps, and ReLUs", "2 forwards + 2 backwards"),
+    Entry("embedding-grad-cam", "seewhy.embedding.embedding_grad_cam:EmbeddingGradCAM",
+          "Grad-CAM for embedding networks", "Chen et al., WACV 2020", _ANY, _TRUNK_AND_HEAD),
+    Entry("transfer-cam", "seewhy.embedding.transfer_cam:TransferCAM", "Transferred Grad-CAM",
+          "Chen et al., WACV 2020", "a bank of weights of this very network", "1 forward", "bank"),
 )  # fmt: skip
 
 _NOBODY = "a control: it knows nothing of the decision"

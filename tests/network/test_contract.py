@@ -13,6 +13,7 @@ METHODS = [
     if entry.name in ("cam", "grad-cam", "eigen-cam")
     else pytest.param(entry.name, marks=pytest.mark.slow)
     for entry in registry.explainers()
+    if not entry.requires
 ]
 HABITS = [
     "in-place relu",

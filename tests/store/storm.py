@@ -70,7 +70,7 @@ def wait_for(folder: Path, number: int, files: int) -> None:
         time.sleep(0.0005)
 
 
-def at_random(folder: Path, kills: int) -> None:
+def at_random(folder: Path, kills: int, work: Callable[[Path], Callable[[], object]] = work) -> None:
     chance = random.Random(20)
     began = time.perf_counter()
     assert ended(forked(work(folder / "reference"))) == 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seewhy.errors import NotApplicableError
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.l2_caf import SEVERAL, UNSETTLED
@@ -64,7 +65,10 @@ class Case:
         layers = tuple(dict.fromkeys(site.layer for site in self.result.maps))
         named = "layer" in type(self.explainer).model_fields and PIXELS not in layers
         explainer = self.explainer.model_copy(update={"layer": layers}) if named else self.explainer
-        return explainer(Network(module, head=self.network.head), self.images, self.target)
+        try:
+            return explainer(Network(module, head=self.network.head), self.images, self.target)
+        except NotApplicableError as error:
+            raise UnclearError(f"the method refuses these weights: {error}") from error
 
     def again(self, images: Any = None, **settings: Any) -> Explanation:
         """The explanation once more, of these or of other pictures, with the same or with other settings."""

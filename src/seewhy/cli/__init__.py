@@ -25,6 +25,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for _name, _help in {
+    "bank": "Keep channel weights of training pictures, so that serving needs no back-propagation.",
     "demo": "Find a planted fault with the bundled networks, and see it in a report.",
     "evaluate": "Measure methods on a dataset: how far can their maps be trusted?",
     "explain": "Explain pictures: maps, predictions and one self-contained report.",

@@ -186,14 +186,8 @@ def make(spec: str, **settings: Any) -> Explainer:
 
 
 def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> list[Explanation]:
-    setups = [_setup_of(each.request, study)[1] for each in explainers]
-    computed: list[tuple[Computed, Cost]] = []
-    for place, each in enumerate(explainers):
-        try:
-            computed.append(_setup_of(each.compute, study))
-        except NotApplicableError as error:
-            error.place = place
-            raise
+    setups = [found[1] for found in _each(explainers, lambda each: _setup_of(each.request, study))]
+    computed = _each(explainers, lambda each: _setup_of(each.compute, study))
     if not bool(torch.isfinite(study.scores).all()):
         raise InputError(
             f"{study.network.name} answers NaN or infinity for these pictures; look at the weights and at the range "
@@ -230,6 +224,18 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
         )
         for each, asking, (found, finding) in zip(explainers, setups, computed, strict=True)
     ]
+
+
+def _each(explainers: Sequence[Explainer], step: Callable[[Explainer], R]) -> list[R]:
+    """One step of every method; an error says which of them it does not apply to."""
+    found = []
+    for place, each in enumerate(explainers):
+        try:
+            found.append(step(each))
+        except NotApplicableError as error:
+            error.place = place
+            raise
+    return found
 
 
 def _resolved(explainer: Explainer, network: Network) -> dict[str, Any]:

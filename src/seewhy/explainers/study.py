@@ -265,7 +265,7 @@ class Study:
     def predictions(self) -> tuple[tuple[Predicted, ...], ...]:
         """Per picture the five best classes with their probabilities; empty for other outputs than (B, C)."""
         output = main_output(self.outputs, self.target.output).detach().float()
-        if output.ndim != 2 or not self.names_classes:
+        if output.ndim != 2 or not self.target.names_classes:
             return ((),) * self.arguments.batch
         # Ordered by score: probabilities tie in float32 where scores still differ.
         best = output.topk(min(5, output.shape[1]), dim=1).indices
@@ -274,11 +274,6 @@ class Study:
             tuple(Predicted(i, self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
             for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
         )
-
-    @property
-    def names_classes(self) -> bool:
-        """Whether the outputs are class scores, rather than an embedding or measured quantities."""
-        return type(self.target).__name__ not in ("Direction", "Similarity", "Regression")
 
     def used(self, precision: Precision, gradient: bool) -> Cost:
         """What the pass at this precision took, and its gradient: the cost of a method that read them."""

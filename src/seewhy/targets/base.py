@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -71,7 +71,10 @@ class Target:
     Attributes:
         output: which of the network's outputs: a key, an attribute, a position among its tensors;
             `logits`, or the first float tensor, by default.
+        names_classes: whether the outputs it reads are class scores, rather than an embedding or measured quantities.
     """
+
+    names_classes: ClassVar[bool] = True
 
     output: str | int | None = field(default=None, kw_only=True)
 

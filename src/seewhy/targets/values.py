@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,23 +17,30 @@ from seewhy.targets.classes import class_number
 
 
 @dataclass(frozen=True)
-class _Embedding(Target):
+class EmbeddingTarget(Target):
     """Base of targets that read an embedding (B, D)."""
 
-    def _read(self, outputs: Any) -> Tensor:
+    names_classes: ClassVar[bool] = False
+
+    def read(self, outputs: Any) -> Tensor:
+        """The embeddings (B, D) among the outputs.
+
+        Raises:
+            TargetError: there are none.
+        """
         output = main_output(outputs, self.output)
         if output.ndim < 2:
             raise TargetError(f"{type(self).__name__} needs an embedding (B, D), not {tuple(output.shape)}")
         return output.flatten(1)
 
     def survey(self, outputs: Any) -> tuple[Tensor, int | None]:
-        output = self._read(outputs).float()
+        output = self.read(outputs).float()
         direction = torch.randn(output.shape[1], generator=torch.Generator().manual_seed(0))
         return (output @ direction.to(output.device)).sum(), None
 
 
 @dataclass(frozen=True, eq=False)
-class Direction(_Embedding):
+class Direction(EmbeddingTarget):
     """The embedding along a direction, <v, e>.
 
     Args:
@@ -43,20 +50,20 @@ class Direction(_Embedding):
     vector: Tensor
 
     def pick(self, rows: Sequence[int], batch: int) -> Target:
-        return replace(self, vector=_rows(self.vector, 2, rows, batch))
+        return replace(self, vector=rows_of(self.vector, 2, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
-        output = self._read(outputs)
-        vectors = _per_picture(self.vector, output, "a direction")
+        output = self.read(outputs)
+        vectors = per_picture(self.vector, output, "a direction")
 
         def ask(outputs: Any, rows: Tensor) -> Tensor:
-            return (self._read(outputs) * vectors[rows.to(vectors.device)]).sum(1, keepdim=True)
+            return (self.read(outputs) * vectors[rows.to(vectors.device)]).sum(1, keepdim=True)
 
         return BoundTarget(ask, (("direction",),) * len(output), torch.arange(len(output)))
 
 
 @dataclass(frozen=True, eq=False)
-class Similarity(_Embedding):
+class Similarity(EmbeddingTarget):
     """The cosine similarity of the embedding to a reference, as Grad-CAM for embedding networks uses it.
 
     Args:
@@ -68,14 +75,14 @@ class Similarity(_Embedding):
     normalize: bool = True
 
     def pick(self, rows: Sequence[int], batch: int) -> Target:
-        return replace(self, reference=_rows(self.reference, 2, rows, batch))
+        return replace(self, reference=rows_of(self.reference, 2, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
-        output = self._read(outputs)
-        references = _per_picture(self.reference, output, "a reference")
+        output = self.read(outputs)
+        references = per_picture(self.reference, output, "a reference")
 
         def ask(outputs: Any, rows: Tensor) -> Tensor:
-            embedding, reference = self._read(outputs), references[rows.to(references.device)]
+            embedding, reference = self.read(outputs), references[rows.to(references.device)]
             if self.normalize:
                 return torch.cosine_similarity(embedding, reference, dim=1)[:, None]
             return (embedding * reference).sum(1, keepdim=True)
@@ -90,6 +97,8 @@ class Regression(Target):
     Args:
         index: the column; outputs of shape (B,) have column 0.
     """
+
+    names_classes: ClassVar[bool] = False
 
     index: int = 0
 
@@ -132,7 +141,7 @@ class Pixels(Target):
     def pick(self, rows: Sequence[int], batch: int) -> Target:
         if self.mask is None:
             return self
-        return replace(self, mask=_rows(self.mask, 3, rows, batch))
+        return replace(self, mask=rows_of(self.mask, 3, rows, batch))
 
     def bind(self, outputs: Any, network: Network) -> BoundTarget:
         output = main_output(outputs, self.output)
@@ -213,7 +222,7 @@ def _known(value: object) -> Hashable:
         return object()  # not to be told again: equal to nothing
 
 
-def _rows(tensor: Tensor, dimensions: int, rows: Sequence[int], batch: int) -> Tensor:
+def rows_of(tensor: Tensor, dimensions: int, rows: Sequence[int], batch: int) -> Tensor:
     """Some rows of a tensor that has one per picture; the whole of one that serves all pictures."""
     if tensor.ndim < dimensions or len(tensor) == 1:
         return tensor
@@ -222,7 +231,7 @@ def _rows(tensor: Tensor, dimensions: int, rows: Sequence[int], batch: int) -> T
     return tensor[list(rows)]
 
 
-def _per_picture(vector: Tensor, output: Tensor, what: str) -> Tensor:
+def per_picture(vector: Tensor, output: Tensor, what: str) -> Tensor:
     """A (D,) or (B, D) vector as (B, D)."""
     batch, width = output.shape
     vector = vector.detach().to(output.device, output.dtype)
