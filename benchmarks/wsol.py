@@ -42,7 +42,8 @@ ABLATION: Mapping[str, Explainer] = {
         for norm in (1.0, IDENTITY)
     },
     "box, a quarter of the area": L2CAF(constraint="box"),
-    "sphere, magnitudes": L2CAF(constraint="sphere", magnitude=True),
+    "contrast with all, sphere, magnitudes": L2CAF(contrast="all", constraint="sphere", magnitude=True),
+    "contrast with all": L2CAF(contrast="all"),
     "contrast with none": L2CAF(contrast="none"),
     "contrast with the five strongest": L2CAF(contrast="top-k"),
     "oblivious": L2CAF(mode="oblivious"),

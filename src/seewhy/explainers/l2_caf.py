@@ -33,6 +33,7 @@ UNSETTLED = "not settled"
 
 _UNPROVED = 100  # times the tolerance
 _REFERENCE: dict[str, Any] = {
+    "contrast": "all",
     "constraint": "sphere", "learning_rate": 0.5, "iterations": 1000, "stop": "difference", "magnitude": True,
 }  # fmt: skip
 
@@ -59,9 +60,10 @@ class L2CAF(Explainer):
         description="class: raise the target. oblivious: keep all outputs; one map, whatever the targets.",
     )
     contrast: Against = Field(
-        default="all",
-        description="Which other classes are held down, in mode `class`: `all`, `none`, the `top-k` strongest, or "
-        "those of these numbers. Targets that are no class's score are raised as they are.",
+        default="mean",
+        description="Which other classes are held down, in mode `class`: the `mean` of all, the sum of `all` (which "
+        "outweighs one class of many), `none`, the `top-k` strongest, or those of these numbers. Targets that are no "
+        "class's score are raised as they are.",
     )
     k: int = Field(default=5, ge=1, description="How many classes the contrast `top-k` holds down.")
     layer: str | tuple[str, ...] | None = Field(

@@ -14,7 +14,7 @@ from seewhy.network.probe import begin_graph, gradients, with_leaf
 from seewhy.network.structures import tensors
 from seewhy.targets import BoundTarget
 
-Against = Literal["all", "none", "top-k"] | tuple[int, ...]
+Against = Literal["mean", "all", "none", "top-k"] | tuple[int, ...]
 
 _SAME = 1e-5  # between the slopes of a target that is linear in the outputs
 
@@ -60,8 +60,8 @@ def contrasted(
     single = ((found == 1).sum(2) == 1) & ((found != 0).sum(2) == 1)
     if not bool(single.all()):
         return None
-    if against == "all":
-        return 2 * found - 1
+    if against in ("all", "mean"):
+        return found - (1 - found) / (1 if against == "all" else max(found.shape[2] - 1, 1))
     others = torch.zeros_like(found)
     if against == "top-k":
         left = outputs[:, None].expand_as(found).masked_fill(found == 1, -torch.inf)
