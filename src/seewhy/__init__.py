@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         LayerIntegratedGradients as LayerIntegratedGradients,
     )
     from seewhy.explainers.occlusion import Occlusion as Occlusion
+    from seewhy.explainers.lrp import LRP as LRP
     from seewhy.explainers.rise import RISE as RISE
     from seewhy.explainers.rsi_grad_cam import RSIGradCAM as RSIGradCAM
     from seewhy.explainers.score_cam import ScoreCAM as ScoreCAM
@@ -136,6 +137,7 @@ _PLACES = {
     "explainers.integrated_grad_cam": ["IntegratedGradCAM"],
     "explainers.integrated_gradients": ["IntegratedGradients"],
     "explainers.layer_integrated_gradients": ["LayerIntegratedGradients"],
+    "explainers.lrp": ["LRP"],
     "explainers.occlusion": ["Occlusion"],
     "explainers.rise": ["RISE"],
     "explainers.rsi_grad_cam": ["RSIGradCAM"],
