@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.rules import AffineRule, Epsilon, Inputs, Part, Term, Weights, ZBox
 from seewhy.relevance.weights import KeptWeights, changed
 
-Map = Callable[[Tensor, Tensor | float], Tensor]
-"""What is linear in its first argument, without bias, for some weights."""
+Map = Callable[[Tensor, Tensor | float, Tensor | None], Tensor]
+"""What is linear in its first argument, for some weights, plus a bias."""
 
-_PLAIN = Part("all")
+_PLAIN = (Part("all"),)
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ class Weighting:
             return float(changed(weight, change))
         if change == Weights() and scale is None:
             return weight
-        tensor: Tensor = weight
-        return kept.get(
-            self.sources, change, lambda: changed(tensor if scale is None else tensor * scale, change)
-        )
+        whole: Callable[[], Tensor] = lambda: weight if scale is None else weight * scale
+        return kept.get(self.sources, change, lambda: changed(whole(), change))
 
 
 @dataclass
@@ -54,12 +52,12 @@ class Affine:
         where: its layer.
         rule: how relevance is divided.
         source: its input, with the graph that led to it.
-        map: what it computes, without the bias.
+        map: what it computes.
         weighting: its weights.
-        bias: what is added, shaped as the output is or so that it can be.
+        bias: what is added, shaped so that it can be.
         ledger: gives the books of the backward pass under way.
         kept: changed weights.
-        box: the least and greatest values of the pictures, where the rule asks for them.
+        box: the least and greatest values of the pictures, where they are the input.
         fold_axis: the axis of the weights that a normalisation of the output's channels would scale; None where
             none can be folded in.
         is_layer: whether it is a convolution or a linear layer, rather than an average or a normalisation.
@@ -76,111 +74,121 @@ class Affine:
     box: tuple[Tensor, Tensor] | None = None
     fold_axis: int | None = None
     is_layer: bool = False
-    _local: tuple[Tensor, Tensor] | None = None
-    _above: Tensor | None = field(default=None, repr=False)
+    _local: tuple[Tensor, Tensor] | None = field(default=None, init=False)
+    _above: Tensor | None = field(default=None, init=False)
 
-    def run(self, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """The ordinary result; what the rule will need again is kept."""
-        terms = self.rule.terms()
-        if len(terms) == 1 and terms[0].parts == (_PLAIN,):
-            leaf = self._activation().requires_grad_()
-            with torch.enable_grad():
-                output = compute(leaf)
+    def run(self) -> Tensor:
+        """The result; what the rule will need again is kept."""
+        plain = [term.parts for term in self.rule.terms()] == [_PLAIN]
+        leaf = self.source.detach().requires_grad_(plain)
+        with torch.set_grad_enabled(plain):
+            output = self.map(leaf, self.weighting.weight, self.bias)
+        if plain:
             self._local = (leaf, output)
-            return output.detach()
-        with torch.no_grad():
-            output = compute(self._activation())
         self.saw(output)
-        return output
+        return output.detach()
 
     def saw(self, output: Tensor) -> None:
-        """Keep the outputs' signs, where the rule divides by them."""
+        """Keep the signs of the result, where the rule asks for them."""
         if any(term.outputs != "all" for term in self.rule.terms()):
-            self._above = output > 0
+            self._above = output.detach() > 0
+
+    def folded(self, scale: Tensor, shift: Tensor, sources: tuple[Tensor, ...], output: Tensor) -> Affine:
+        """This map followed by a scale and a shift of its channels (C,), as one map with that output."""
+        weight = self.weighting.weight
+        assert isinstance(weight, Tensor)
+        assert self.fold_axis is not None
+        across = [1] * weight.ndim
+        across[self.fold_axis] = -1
+        bias = shift if self.bias is None else shift + scale * self.bias.flatten()
+        found = replace(
+            self,
+            weighting=Weighting(weight, scale.reshape(across), (*self.weighting.sources, *sources)),
+            bias=bias.reshape(-1, *[1] * (output.ndim - 2)),
+            fold_axis=None,
+        )
+        found.saw(output)
+        return found
 
     def back(self, relevance: Tensor) -> tuple[Tensor]:
         """The input's relevance from the output's."""
-        return (sum((self._received(term, relevance) for term in self.rule.terms()), torch.zeros(())),)
+        received = [
+            self._received(term, part)
+            for term in self.rule.terms()
+            if (part := self._part_of(relevance, term)) is not None
+        ]
+        return (_sum(received) if received else torch.zeros_like(self.source),)
+
+    def _part_of(self, relevance: Tensor, term: Term) -> Tensor | None:
+        """The relevance of the outputs that a term is for; None where they have none."""
+        if term.outputs == "all":
+            return relevance
+        assert self._above is not None
+        below = relevance.masked_fill(self._above, 0)
+        if term.outputs == "negative":
+            return below if below.any() else None
+        return relevance.masked_fill(~self._above, 0) if below.any() else relevance
 
     def _received(self, term: Term, relevance: Tensor) -> Tensor:
         """The relevance that the inputs receive under one term."""
-        if term.outputs != "all":
-            assert self._above is not None
-            relevance = relevance * (self._above if term.outputs == "positive" else ~self._above)
-            if not relevance.any():
-                return torch.zeros_like(self.source)
-        leaves, outputs, has_bias = self._outputs(term)
-        with torch.no_grad():
-            bias = self._bias(term)
-            denominator = outputs.detach()
-            if has_bias and bias is None and self.bias is not None:
-                denominator = denominator - self.bias
-            elif not has_bias and bias is not None:
-                denominator = denominator + bias
-            quotient, stabiliser = self._divided(term.share * relevance, denominator)
-            self.ledger().absorb(self.where, None, stabiliser)
+        bias = None if self.bias is None or self.rule.bias == "ignore" else changed(self.bias, term.bias)
+        leaves, outputs = self._outputs(term, bias)
+        denominator = outputs.detach()
+        if self._local is not None and bias is None and self.bias is not None:
+            denominator = denominator - self.bias
+        quotient = self._divided(relevance, denominator, term)
         found = torch.autograd.grad(outputs, leaves, quotient, retain_graph=self._local is not None)
-        received = sum(
-            (leaf.detach() * gradient for leaf, gradient in zip(leaves, found, strict=True)), torch.zeros(())
-        )
-        if bias is not None:
-            received = received + self._of_bias(bias * quotient)
-        return received
+        received = [gradient * leaf.detach() for leaf, gradient in zip(leaves, found, strict=True)]
+        if bias is not None and self.rule.bias == "absorb":
+            self.ledger().absorb(self.where, bias * _summed_like(quotient, bias))
+        elif bias is not None:
+            received.append(self._in_equal_parts(bias * quotient))
+        return _sum(received)
 
-    def _divided(self, relevance: Tensor, denominator: Tensor) -> tuple[Tensor, Tensor]:
-        """R over the stabilised z', and what the stabiliser takes of R; all of it where there is no z'."""
-        epsilon = self.rule.epsilon
-        if isinstance(self.rule, Epsilon) and not self.rule.signed:
-            shift = torch.full_like(denominator, epsilon)
-        else:
-            shift = torch.where(denominator >= 0, epsilon, -epsilon)
-        whole = denominator + shift
-        empty = whole == 0
-        quotient = torch.where(empty, 0.0, relevance / torch.where(empty, 1.0, whole))
-        return quotient, torch.where(empty, relevance, shift * quotient)
-
-    def _of_bias(self, taken: Tensor) -> Tensor:
-        """What the inputs receive of the bias's part: nothing, or equal parts."""
-        if self.rule.bias == "absorb":
-            self.ledger().absorb(self.where, taken)
-            return torch.zeros(())
-        with torch.enable_grad():
-            leaf = torch.ones_like(self.source).requires_grad_()
-            counts = self.map(leaf, self.weighting.under(Weights(power=0), self.kept))
-        return torch.autograd.grad(counts, leaf, taken / counts.detach())[0]
-
-    def _bias(self, term: Term) -> Tensor | None:
-        if self.bias is None or self.rule.bias == "ignore" or term.bias == Weights(0, 0):
-            return None
-        bias: Tensor = changed(self.bias, term.bias)
-        return bias
-
-    def _outputs(self, term: Term) -> tuple[list[Tensor], Tensor, bool]:
-        """The inputs of a term's parts, the sum of their outputs, and whether the bias is in it already."""
+    def _outputs(self, term: Term, bias: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """The inputs of a term's parts, and the sum z' of their outputs, the bias included."""
         if self._local is not None:
             leaf, output = self._local
-            return [leaf], output, True
+            return [leaf], output
         parts = [part for part in term.parts if part.inputs != "negative" or self._has_negative]
         leaves = [self._inputs(part.inputs).detach().requires_grad_() for part in parts]
         with torch.enable_grad():
             outputs = [
-                self.map(leaf, self.weighting.under(part.weights, self.kept))
-                for leaf, part in zip(leaves, parts, strict=True)
+                self.map(leaf, self.weighting.under(part.weights, self.kept), None if place else bias)
+                for place, (leaf, part) in enumerate(zip(leaves, parts, strict=True))
             ]
-            total = outputs[0]
-            for each in outputs[1:]:
-                total = total + each
-        return leaves, total, False
+            return leaves, _sum(outputs)
 
-    def _activation(self) -> Tensor:
-        return self.source.detach()
+    def _divided(self, relevance: Tensor, denominator: Tensor, term: Term) -> Tensor:
+        """The share of R over the stabilised z'; what the stabiliser takes goes into the books."""
+        epsilon = self.rule.epsilon
+        signed = not isinstance(self.rule, Epsilon) or self.rule.signed
+        sign = term.sign if signed else 1
+        shift = sign * epsilon if sign else torch.copysign(denominator.new_full((), epsilon), denominator)
+        whole = denominator + shift
+        if epsilon and signed:
+            quotient = relevance / whole
+            taken = shift * quotient if isinstance(shift, Tensor) else shift * _summed_like(quotient, self.bias)
+        else:  # denominators that may be zero, and so have nobody to give relevance to
+            empty = whole == 0
+            quotient = (relevance / whole).masked_fill_(empty, 0)
+            taken = torch.where(empty, relevance, shift * quotient)
+        self.ledger().absorb(self.where, None, term.share * taken)
+        return quotient if term.share == 1 else quotient.mul_(term.share)
+
+    def _in_equal_parts(self, taken: Tensor) -> Tensor:
+        """What the inputs of each output receive of its bias's part."""
+        with torch.enable_grad():
+            leaf = torch.ones_like(self.source).requires_grad_()
+            counts = self.map(leaf, self.weighting.under(Weights(power=0), self.kept), None)
+        return torch.autograd.grad(counts, leaf, taken / counts.detach())[0]
 
     @cached_property
     def _has_negative(self) -> bool:
-        return bool((self.source.detach() < 0).any())
+        return bool(self.source.detach().min() < 0)
 
     def _inputs(self, which: Inputs) -> Tensor:
-        activation = self._activation()
+        activation = self.source.detach()
         if which in ("low", "high"):
             return self._bound(activation, which)
         if which == "ones":
@@ -203,25 +211,15 @@ class Affine:
         return bound.to(activation).expand_as(activation)
 
 
-def folded(affine: Affine, scale: Tensor, shift: Tensor, sources: tuple[Tensor, ...]) -> Affine:
-    """The affine map followed by a scale and a shift of its channels, as one map.
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    """Their sum, in the first, which nobody else uses."""
+    return reduce(Tensor.add_, tensors)
 
-    Args:
-        affine: the map.
-        scale: (C,).
-        shift: (C,).
-        sources: the tensors that scale and shift are made of.
-    """
-    weight = affine.weighting.weight
-    assert isinstance(weight, Tensor)
-    assert affine.fold_axis is not None
-    shape = [1] * weight.ndim
-    shape[affine.fold_axis] = -1
-    bias = shift if affine.bias is None else shift + scale * affine.bias.flatten()
-    channels = (-1, *[1] * (weight.ndim - 2))
-    return Affine(
-        affine.where, affine.rule, affine.source, affine.map,
-        Weighting(weight, scale.reshape(shape), (*affine.weighting.sources, *sources)),
-        bias.reshape(channels), affine.ledger, affine.kept, affine.box,
-        is_layer=True,
-    )  # fmt: skip
+
+def _summed_like(values: Tensor, bias: Tensor | None) -> Tensor:
+    """Sums over what a bias is the same for, one per picture and channel: fewer values for the books."""
+    if bias is None or bias.ndim >= values.ndim:
+        return values
+    axes = [axis for axis in range(1, values.ndim) if (axis < values.ndim - bias.ndim) or
+            bias.shape[axis - values.ndim] == 1 != values.shape[axis]]
+    return values.sum(axes, keepdim=True) if axes else values

@@ -92,7 +92,8 @@ class Ledger:
 
     def per_picture(self, values: Tensor) -> Tensor:
         """Sums (B,); where the first axis holds several entries per picture, those of one follow each other."""
-        values, exact = values.detach(), exact_type(values.device)
+        exact = exact_type(values.device)
         if values.ndim == 0 or len(values) % self.batch:
-            return (values.sum(dtype=exact) / self.batch).expand(self.batch)
-        return values.reshape(self.batch, -1).sum(1, dtype=exact)
+            return (values.detach().sum(dtype=exact) / self.batch).expand(self.batch)
+        rows = values.detach().reshape(self.batch, -1, values.shape[-1])
+        return rows.sum(2).sum(1, dtype=exact)  # of whole rows in their own format, as converting all takes long

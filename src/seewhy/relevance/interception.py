@@ -13,7 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from seewhy.errors import NotApplicableError
 from seewhy.network.operations import Computation, Operation, operation_of
-from seewhy.relevance.affine import Affine, Map, Weighting, folded
+from seewhy.relevance.affine import Affine, Map, Weighting
 from seewhy.relevance.composites import ACCEPTED, Composite, names_of
 from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.normalisations import Normalised, batch_statistics, normalised
@@ -140,17 +140,19 @@ class Interception(TorchFunctionMode):
         advice = f"give one, as in LRP(rules={{{kind!r}: ...}}): {choices}" if choices else "there is none to give"
         return NotApplicableError(f"relevance has no rule for {name} ({kind}){place}; {advice}")
 
-    def _written(self, computation: Computation, inputs: tuple[Any, ...] | None = None) -> tuple[Tensor, bool]:
-        """The ordinary result without a graph, and whether the function overwrites its input; a copy of it then."""
-        first, *others = computation.args or (computation.kwargs["input"],)
-        named = {key: value for key, value in computation.kwargs.items() if key != "input" or computation.args}
+    def _written(self, computation: Computation) -> tuple[Tensor, bool]:
+        """The ordinary result without a graph, computed beside the input, and whether it should overwrite it."""
+        named = dict(computation.kwargs)
+        first, *others = computation.args or (named.pop("input"),)
         value = first.detach()
-        may_write = computation.in_place or any(each is True for each in others)
-        if may_write:
-            value = value.clone()
         with torch.no_grad():
+            if named.get("inplace"):
+                return computation.function(value, *others, **{**named, "inplace": False}), True
+            if not (computation.in_place or any(each is True for each in others)):
+                return computation.function(value, *others, **named), False
+            value = value.clone()
             result: Tensor = computation.function(value, *others, **named)
-        return result, may_write and result.data_ptr() == value.data_ptr()
+        return result, result.data_ptr() == value.data_ptr()
 
     def _tie(self, step: Step, value: Tensor, *inputs: Tensor, replaces: Tensor | None = None) -> Tensor:
         result = joined(step, value, *inputs)
@@ -187,13 +189,10 @@ class Interception(TorchFunctionMode):
         raise self._without(name, name, ("pass", "route", "epsilon", "constant"))
 
     def _affine(
-        self, computation: Computation, rule: Any, source: Tensor, map_: Map, weighting: Weighting,
-        bias: Tensor | None, compute: Callable[[Tensor], Tensor], **details: Any,
-    ) -> Tensor:  # fmt: skip
-        step = Affine(
-            self._where, rule, source, map_, weighting, bias, self._ledger, self._kept, **details
-        )
-        return self._tie(step, step.run(compute), source)
+        self, rule: Any, source: Tensor, map_: Map, weighting: Weighting, bias: Tensor | None, **details: Any
+    ) -> Tensor:
+        step = Affine(self._where, rule, source, map_, weighting, bias, self._ledger, self._kept, **details)
+        return self._tie(step, step.run(), source)
 
     def _layer(self, computation: Computation) -> Tensor:
         """A convolution or a linear layer."""
@@ -210,14 +209,17 @@ class Interception(TorchFunctionMode):
             groups = computation.args[6]
         first, box = self._reads_pictures(source)
         linear = computation.operation is Operation.LINEAR
+
+        def map_(each: Tensor, under: Any, added: Tensor | None) -> Tensor:
+            result: Tensor = function(each, under, None if added is None else added.flatten(), *rest, **named)
+            return result
+
         return self._affine(
-            computation,
             self._rule(computation, first=first),
             source,
-            lambda each, under: function(each, under, None, *rest, **named),
+            map_,
             Weighting(weight, None, (weight,)),
             None if bias is None else bias if linear else bias.reshape(-1, *[1] * (weight.ndim - 2)),
-            lambda each: function(each, weight, bias, *rest, **named),
             box=box,
             fold_axis=None if transposed and groups != 1 else 1 if transposed else 0,
             is_layer=True,
@@ -245,11 +247,12 @@ class Interception(TorchFunctionMode):
         if name == "scaled_dot_product_attention":
             self._rule(computation)
             query, key, value, *rest = computation.args
-            return self._with_constant(
-                computation,
+            return self._affine(
+                Epsilon(epsilon=STABILISER),
                 value,
-                lambda each: function(query.detach(), key.detach(), each, *rest, **computation.kwargs),
-                1.0,
+                lambda each, *_: function(query.detach(), key.detach(), each, *rest, **computation.kwargs),
+                Weighting(),
+                None,
             )
         factors = computation.args[1:] if name in ("einsum", "addmm") else computation.args
         if name == "einsum" and len(factors) == 1 and not isinstance(factors[0], Tensor):
@@ -277,24 +280,19 @@ class Interception(TorchFunctionMode):
             step = Bilinear(self._where, leaves, output, STABILISER, self._ledger)
             return self._tie(step, output.detach(), one, other)
         source, weight = (one, other) if one.requires_grad else (other, one)
-        map_: Map = product if one.requires_grad else lambda each, under: product(under, each)
+
+        def map_(each: Tensor, under: Any, added: Tensor | None) -> Tensor:
+            result = product(each, under) if one.requires_grad else product(under, each)
+            return result if added is None else result + added
+
         return self._affine(
-            computation,
             self._rule(computation, Operation.LINEAR.value, self._reads_pictures(source)[0]),
             source,
             map_,
             Weighting(weight, None, (weight,)),
             bias,
-            lambda each: map_(each, weight) if bias is None else bias + map_(each, weight),
             is_layer=True,
         )
-
-    def _with_constant(
-        self, computation: Computation, source: Tensor, compute: Callable[[Tensor], Tensor], weight: float
-    ) -> Tensor:
-        """What is linear in one of its arguments while the others count as constants."""
-        rule = Epsilon(epsilon=STABILISER)
-        return self._affine(computation, rule, source, lambda each, _: compute(each), Weighting(weight), None, compute)
 
     def _activation(self, computation: Computation) -> Tensor:
         """What works on each value alone."""
@@ -368,18 +366,13 @@ class Interception(TorchFunctionMode):
 
     def _average(self, computation: Computation, rule: Any = None) -> Tensor:
         """Sums with fixed weights; under a rule of the user's, whatever is linear."""
-        first, *rest = computation.args or (computation.kwargs["input"],)
-        named = {key: value for key, value in computation.kwargs.items() if key != "input"}
+        source = (computation.args or (computation.kwargs["input"],))[0]
+        compute = _on_input(computation)
 
-        def compute(each: Tensor) -> Tensor:
-            result: Tensor = computation.function(each, *rest, **named)
-            return result
-
-        def map_(each: Tensor, under: Any) -> Tensor:
+        def map_(each: Tensor, under: Any, _: Tensor | None) -> Tensor:
             return compute(each) if under == 1 else compute(each) * under
 
-        rule = rule or self._rule(computation)
-        return self._affine(computation, rule, first, map_, Weighting(), None, compute)
+        return self._affine(rule or self._rule(computation), source, map_, Weighting(), None)
 
     def _batch_norm(self, computation: Computation) -> Tensor:
         """Folded into the convolution or linear layer before it; without one, a layer of its own."""
@@ -392,10 +385,9 @@ class Interception(TorchFunctionMode):
         before = step_of(source)
         compute = _on_input(computation)
         if isinstance(before, Affine) and before.is_layer and before.fold_axis is not None:
-            step = folded(before, scale, shift, sources)
             with torch.no_grad():
                 value = compute(source.detach())
-            step.saw(value)
+            step = before.folded(scale, shift, sources, value)
             result = self._tie(step, value, before.source)
             for key, tensor in self._layers.items():
                 if tensor is source:
@@ -405,23 +397,23 @@ class Interception(TorchFunctionMode):
         if isinstance(rule, Pass):
             return self._tie(Passed(), compute(source.detach()), source)
         shape = (1, -1, *[1] * (source.ndim - 2))
-        weighting = Weighting(scale.reshape(shape), None, sources)
+
+
+        def map_(each: Tensor, under: Any, added: Tensor | None) -> Tensor:
+            return each * under if added is None else each * under + added
+
         return self._affine(
-            computation, rule, source, lambda each, under: each * under, weighting, shift.reshape(shape), compute
+            rule, source, map_, Weighting(scale.reshape(shape), None, sources), shift.reshape(shape)[0]
         )
 
     def _norm(self, computation: Computation) -> Tensor:
         """A normalisation by the values' own statistics: centring, and a scale that counts as constant."""
         kind = Operation.GROUP_NORM.value if computation.operation is Operation.BATCH_NORM else None
         rule = self._rule(computation, kind)
-        compute = _on_input(computation)
         found: Normalised = normalised(computation)
         if isinstance(rule, Pass):
-            return self._tie(Passed(), compute(found.source.detach()), found.source)
-        return self._affine(
-            computation, rule, found.source, lambda each, _: found.map(each), Weighting(), found.bias,
-            lambda each: found.map(each) + (0 if found.bias is None else found.bias),
-        )  # fmt: skip
+            return self._tie(Passed(), _on_input(computation)(found.source.detach()), found.source)
+        return self._affine(rule, found.source, found.map, Weighting(), found.bias)
 
 
 def _on_input(computation: Computation) -> Callable[[Tensor], Tensor]:

@@ -30,12 +30,13 @@ class Normalised:
 
     Attributes:
         source: the values.
-        map: what it computes without the bias, linear as its scale is held constant.
+        map: what it computes from other values, any weights, which it has none of, and the bias; linear, as its
+            scale is held constant.
         bias: what is added.
     """
 
     source: Tensor
-    map: Callable[[Tensor], Tensor]
+    map: Callable[[Tensor, Any, Tensor | None], Tensor]
     bias: Tensor | None
 
 
@@ -63,20 +64,20 @@ def normalised(computation: Computation) -> Normalised:
     epsilon = named.get("eps", 1e-12 if name == "normalize" else 1e-5)
     if name == "normalize":
         norm = values.norm(named.get("p", 2.0), named.get("dim", 1), keepdim=True).clamp_min(epsilon)
-        return Normalised(source, lambda each: each / norm, None)
+        return Normalised(source, _linear(lambda each: each / norm), None)
     weight, bias = named.get("weight"), named.get("bias")
     if name in ("layer_norm", "rms_norm"):
         axes = tuple(range(-len(named["normalized_shape"]), 0))
         if name == "rms_norm":
             epsilon = torch.finfo(values.dtype).eps if epsilon is None else epsilon
             scale = (values.square().mean(axes, keepdim=True) + epsilon).rsqrt()
-            return Normalised(source, lambda each: each * scale * (1 if weight is None else weight), None)
+            return Normalised(source, _linear(lambda each: each * scale * (1 if weight is None else weight)), None)
         scale = (values.var(axes, unbiased=False, keepdim=True) + epsilon).rsqrt()
 
         def centred(each: Tensor) -> Tensor:
             return (each - each.mean(axes, keepdim=True)) * scale * (1 if weight is None else weight)
 
-        return Normalised(source, centred, bias)
+        return Normalised(source, _linear(centred), bias)
     groups = values.shape[1] if name == "instance_norm" else named["num_groups"]
     folded = values.reshape(len(values), groups, -1)
     scale = (folded.var(2, unbiased=False, keepdim=True) + epsilon).rsqrt()
@@ -87,7 +88,16 @@ def normalised(computation: Computation) -> Normalised:
         result = ((grouped - grouped.mean(2, keepdim=True)) * scale).reshape(each.shape)
         return result if weight is None else result * weight.reshape(shape)
 
-    return Normalised(source, by_group, None if bias is None else bias.reshape(shape))
+    return Normalised(source, _linear(by_group), None if bias is None else bias.reshape(shape[1:]))
+
+
+def _linear(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any, Tensor | None], Tensor]:
+    """A map without weights, with a bias to add."""
+
+    def map_(each: Tensor, _: Any, bias: Tensor | None) -> Tensor:
+        return compute(each) if bias is None else compute(each) + bias
+
+    return map_
 
 
 def _home(computation: Computation) -> str:

@@ -38,12 +38,14 @@ class Term(NamedTuple):
         bias: which part of the bias contributes too, and so takes relevance away.
         share: of the relevance; those of a rule's terms add up to 1.
         outputs: whether it is for all outputs, or for those above 0, or for the others.
+        sign: that of the denominator, where it can have only one; else 0.
     """
 
     parts: tuple[Part, ...]
     bias: Weights = Weights(0, 0)
     share: float = 1.0
     outputs: Outputs = "all"
+    sign: Literal[1, 0, -1] = 0
 
 
 _POSITIVE, _NEGATIVE = Weights(1, 0), Weights(0, 1)
@@ -91,7 +93,7 @@ class ZPlus(AffineRule):
     name: Literal["z-plus"] = "z-plus"
 
     def terms(self) -> tuple[Term, ...]:
-        return (Term(_FOR, bias=_POSITIVE),)
+        return (Term(_FOR, bias=_POSITIVE, sign=1),)
 
 
 class AlphaBeta(AffineRule):
@@ -108,8 +110,8 @@ class AlphaBeta(AffineRule):
         return self
 
     def terms(self) -> tuple[Term, ...]:
-        rising = Term(_FOR, bias=_POSITIVE, share=self.alpha)
-        return (rising, Term(_AGAINST, bias=_NEGATIVE, share=-self.beta)) if self.beta else (rising,)
+        rising = Term(_FOR, bias=_POSITIVE, share=self.alpha, sign=1)
+        return (rising, Term(_AGAINST, bias=_NEGATIVE, share=-self.beta, sign=-1)) if self.beta else (rising,)
 
 
 class Gamma(AffineRule):
@@ -150,7 +152,7 @@ class Flat(AffineRule):
     name: Literal["flat"] = "flat"
 
     def terms(self) -> tuple[Term, ...]:
-        return (Term((Part("ones", Weights(power=0)),)),)
+        return (Term((Part("ones", Weights(power=0)),), sign=1),)
 
 
 class WSquare(AffineRule):
@@ -159,7 +161,7 @@ class WSquare(AffineRule):
     name: Literal["w-square"] = "w-square"
 
     def terms(self) -> tuple[Term, ...]:
-        return (Term((Part("ones", Weights(power=2)),)),)
+        return (Term((Part("ones", Weights(power=2)),), sign=1),)
 
 
 class Pass(Settings):

@@ -101,15 +101,14 @@ class Sum:
     ledger: Callable[[], Ledger]
 
     def back(self, relevance: Tensor) -> tuple[Tensor, ...]:
-        parts = [tensor.detach() * factor if factor != 1 else tensor.detach() for tensor, factor in self.summands]
-        total = torch.zeros_like(relevance) if self.constant is None else torch.zeros_like(relevance) + self.constant
+        parts = [part if factor == 1 else part * factor for part, factor in self.summands]
+        total = torch.zeros_like(relevance) + (0 if self.constant is None else self.constant)
         for part in parts:
-            total = total + part
-        shift = torch.where(total >= 0, self.epsilon, -self.epsilon)
-        quotient = relevance / (total + shift)
-        self.ledger().absorb(
-            self.where, None if self.constant is None else self.constant * quotient, shift * quotient
-        )
+            total += part
+        shift = torch.copysign(total.new_full((), self.epsilon), total)
+        quotient = relevance / total.add_(shift)
+        constant = None if self.constant is None else self.constant * quotient
+        self.ledger().absorb(self.where, constant, shift.mul_(quotient))
         return tuple((part * quotient).sum_to_size(part.shape) for part in parts)
 
 
@@ -152,7 +151,7 @@ class Bilinear:
 
     def back(self, relevance: Tensor) -> tuple[Tensor, ...]:
         total = self.output.detach()
-        shift = torch.where(total >= 0, self.epsilon, -self.epsilon)
+        shift = torch.copysign(total.new_full((), self.epsilon), total)
         quotient = relevance / (total + shift)
         self.ledger().absorb(self.where, None, shift * quotient)
         found = torch.autograd.grad(self.output, self.leaves, quotient, retain_graph=True)
