@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from seewhy.explainers.layer_integrated_gradients import (
         LayerIntegratedGradients as LayerIntegratedGradients,
     )
-    from seewhy.explainers.occlusion import Occlusion as Occlusion
     from seewhy.explainers.lrp import LRP as LRP
+    from seewhy.explainers.occlusion import Occlusion as Occlusion
     from seewhy.explainers.rise import RISE as RISE
     from seewhy.explainers.rsi_grad_cam import RSIGradCAM as RSIGradCAM
     from seewhy.explainers.score_cam import ScoreCAM as ScoreCAM

@@ -123,7 +123,11 @@ class LRP(PixelMethod):
             assert call.layout is not None
             relevance = reached[call.name, call.index]
             maps[site] = torch.stack([call.layout.maps(each) for each in relevance.unbind(1)], 1)
-        sums = {str(site): values.flatten(2).double().sum(2) for site, values in maps.items() if site.layer != PIXELS}
+        sums = {
+            str(site): values.flatten(2).double().sum(2)
+            for site, values in maps.items()
+            if site.layer != PIXELS
+        }
         arrived = sum((each.flatten(2).double().sum(2) for each in at_pixels), torch.zeros(()))
         return {site: values.float() for site, values in maps.items()}, _books(ledgers, arrived, sums)
 
@@ -149,7 +153,8 @@ def _backwards(
     count = scores.shape[1]
     passes = [found.back(scores[:, target], last=target == count - 1) for target in range(count)]
     at_pixels, at_layers = (
-        [torch.stack(each, 1) for each in zip(*(one[place] for one in passes), strict=True)] for place in (0, 1)
+        [torch.stack(each, 1) for each in zip(*(one[place] for one in passes), strict=True)]
+        for place in (0, 1)
     )
     return at_pixels, at_layers, [one[2] for one in passes]
 

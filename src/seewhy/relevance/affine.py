@@ -40,8 +40,12 @@ class Weighting:
             return float(changed(weight, change))
         if change == Weights() and scale is None:
             return weight
-        whole: Callable[[], Tensor] = lambda: weight if scale is None else weight * scale
-        return kept.get(self.sources, change, lambda: changed(whole(), change))
+
+        def make() -> Tensor:
+            made: Tensor = changed(weight if scale is None else weight * scale, change)
+            return made
+
+        return kept.get(self.sources, change, make)
 
 
 @dataclass
@@ -168,7 +172,9 @@ class Affine:
         whole = denominator + shift
         if epsilon and signed:
             quotient = relevance / whole
-            taken = shift * quotient if isinstance(shift, Tensor) else shift * _summed_like(quotient, self.bias)
+            taken = (
+                shift * quotient if isinstance(shift, Tensor) else shift * _summed_like(quotient, self.bias)
+            )
         else:  # denominators that may be zero, and so have nobody to give relevance to
             empty = whole == 0
             quotient = (relevance / whole).masked_fill_(empty, 0)
@@ -189,26 +195,24 @@ class Affine:
 
     def _inputs(self, which: Inputs) -> Tensor:
         activation = self.source.detach()
-        if which in ("low", "high"):
-            return self._bound(activation, which)
+        if which in ("above low", "below high"):
+            return activation - self._bound(activation, which == "above low")
         if which == "ones":
             return torch.ones_like(activation)
         if which == "all" or (which == "positive" and not self._has_negative):
             return activation
         return activation.clamp_min(0) if which == "positive" else activation.clamp_max(0)
 
-    def _bound(self, activation: Tensor, which: Inputs) -> Tensor:
-        """The least or greatest value that an input can have, of every input."""
+    def _bound(self, activation: Tensor, low: bool) -> Tensor:
+        """The least or greatest value that each input can have."""
         assert isinstance(self.rule, ZBox)
-        given = self.rule.low if which == "low" else self.rule.high
+        given = self.rule.low if low else self.rule.high
         if given is not None:
-            bound = activation.new_tensor(given).reshape(-1, *[1] * (activation.ndim - 2))
-        elif self.box is not None:
-            bound = self.box[0 if which == "low" else 1]
-        else:
-            axes = tuple(range(2, activation.ndim)) or (1,)
-            bound = activation.amin(axes, True) if which == "low" else activation.amax(axes, True)
-        return bound.to(activation).expand_as(activation)
+            return activation.new_tensor(given).reshape(-1, *[1] * (activation.ndim - 2))
+        if self.box is not None:
+            return self.box[0 if low else 1].to(activation)
+        axes = tuple(range(2, activation.ndim)) or (1,)
+        return activation.amin(axes, True) if low else activation.amax(axes, True)
 
 
 def _sum(tensors: Iterable[Tensor]) -> Tensor:
@@ -220,6 +224,9 @@ def _summed_like(values: Tensor, bias: Tensor | None) -> Tensor:
     """Sums over what a bias is the same for, one per picture and channel: fewer values for the books."""
     if bias is None or bias.ndim >= values.ndim:
         return values
-    axes = [axis for axis in range(1, values.ndim) if (axis < values.ndim - bias.ndim) or
-            bias.shape[axis - values.ndim] == 1 != values.shape[axis]]
+    axes = [
+        axis
+        for axis in range(1, values.ndim)
+        if (axis < values.ndim - bias.ndim) or bias.shape[axis - values.ndim] == 1 != values.shape[axis]
+    ]
     return values.sum(axes, keepdim=True) if axes else values

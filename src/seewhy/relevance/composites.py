@@ -115,11 +115,11 @@ class Composite:
         return cls(rules)
 
     def find(self, kind: str, layer: str, function: str, first: bool = False) -> Any:
-        """The rule for one computation: the layer's or an outer layer's, the function's, the kind's; or None."""
+        """The rule for one computation: the layer's or an outer layer's, then by what it is; or None."""
         accepted = ACCEPTED.get(kind, _OTHER)
         path = layer.split(".") if layer else []
         keys = [".".join(path[:stop]) for stop in range(len(path), 0, -1)]
-        keys += [function, *([FIRST] if first else []), kind]
+        keys += [*([FIRST] if first else []), function, kind]
         for key in keys:
             rule = self.rules.get(key)
             if isinstance(rule, accepted):

@@ -48,7 +48,9 @@ class Conservation:
             started, arrived, bias, stabiliser = (
                 float(each[row, target]) for each in (self.started, self.arrived, self.bias, self.stabiliser)
             )
-            sums = "".join(f", {float(each[row, target]):.4g} at {name}" for name, each in self.layers.items())
+            sums = "".join(
+                f", {float(each[row, target]):.4g} at {name}" for name, each in self.layers.items()
+            )
             said.append(
                 f"relevance {started:.4g} = {arrived:.4g} at the pixels + {bias:.4g} in biases "
                 f"+ {stabiliser:.4g} in stabilisers{sums}"
@@ -96,4 +98,6 @@ class Ledger:
         if values.ndim == 0 or len(values) % self.batch:
             return (values.detach().sum(dtype=exact) / self.batch).expand(self.batch)
         rows = values.detach().reshape(self.batch, -1, values.shape[-1])
-        return rows.sum(2).sum(1, dtype=exact)  # of whole rows in their own format, as converting all takes long
+        return rows.sum(2).sum(
+            1, dtype=exact
+        )  # of whole rows in their own format, as converting all takes long

@@ -16,22 +16,81 @@ from seewhy.network.operations import Computation, Operation, operation_of
 from seewhy.relevance.affine import Affine, Map, Weighting
 from seewhy.relevance.composites import ACCEPTED, Composite, names_of
 from seewhy.relevance.conservation import Ledger
-from seewhy.relevance.normalisations import Normalised, batch_statistics, normalised
+from seewhy.relevance.normalisations import batch_statistics, normalised
 from seewhy.relevance.rules import STABILISER, Constant, Epsilon, Gate, Halves, Pass, Route, Unpool
 from seewhy.relevance.steps import Bilinear, Joined, Passed, Product, Step, Sum, Unpooled, joined, step_of
 from seewhy.relevance.weights import KeptWeights
 
 # What moves or copies values: the gradient moves their relevance back.
 _ROUTING = frozenset(
-    "view view_as reshape reshape_as flatten unflatten permute transpose t movedim moveaxis swapaxes swapdims squeeze "
-    "unsqueeze chunk split tensor_split hsplit vsplit dsplit unbind narrow select index_select __getitem__ gather "
-    "expand expand_as broadcast_to repeat repeat_interleave tile roll flip fliplr flipud rot90 contiguous clone to "
-    "float double half bfloat16 type type_as cpu cuda pad unfold pixel_shuffle pixel_unshuffle channel_shuffle "
-    "native_channel_shuffle max min maximum minimum sort topk __get__ requires_grad_ diagonal atleast_1d".split()
+    (
+        *(
+            "view",
+            "view_as",
+            "reshape",
+            "reshape_as",
+            "flatten",
+            "unflatten",
+            "permute",
+            "transpose",
+            "t",
+            "movedim",
+        ),
+        *(
+            "moveaxis",
+            "swapaxes",
+            "swapdims",
+            "squeeze",
+            "unsqueeze",
+            "chunk",
+            "split",
+            "tensor_split",
+            "hsplit",
+        ),
+        *(
+            "vsplit",
+            "dsplit",
+            "unbind",
+            "narrow",
+            "select",
+            "index_select",
+            "__getitem__",
+            "gather",
+            "expand",
+        ),
+        *(
+            "expand_as",
+            "broadcast_to",
+            "repeat",
+            "repeat_interleave",
+            "tile",
+            "roll",
+            "flip",
+            "fliplr",
+            "flipud",
+        ),
+        *(
+            "rot90",
+            "contiguous",
+            "clone",
+            "to",
+            "float",
+            "double",
+            "half",
+            "bfloat16",
+            "type",
+            "type_as",
+            "cpu",
+            "cuda",
+            "pad",
+        ),
+        *("unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+        *("max", "min", "maximum", "minimum", "sort", "topk", "__get__", "requires_grad_", "diagonal"),
+    )
 )
 # What adds values up with fixed weights, none of them below 0, and nothing else.
-_AVERAGING = frozenset("sum interpolate upsample fold".split())
-_SQUASHING = frozenset("sigmoid sigmoid_ hardsigmoid softmax".split())
+_AVERAGING = frozenset(["sum", "interpolate", "upsample", "fold"])
+_SQUASHING = frozenset(["sigmoid", "sigmoid_", "hardsigmoid", "softmax"])
 _SUBTRACTING = ("sub", "sub_", "__sub__", "__isub__")
 
 
@@ -137,7 +196,9 @@ class Interception(TorchFunctionMode):
     def _without(self, name: str, kind: str, rules: Iterable[str]) -> NotApplicableError:
         place = f" in {self._where!r}" if self._where else ""
         choices = " or ".join(repr(each) for each in rules)
-        advice = f"give one, as in LRP(rules={{{kind!r}: ...}}): {choices}" if choices else "there is none to give"
+        advice = (
+            f"give one, as in LRP(rules={{{kind!r}: ...}}): {choices}" if choices else "there is none to give"
+        )
         return NotApplicableError(f"relevance has no rule for {name} ({kind}){place}; {advice}")
 
     def _written(self, computation: Computation) -> tuple[Tensor, bool]:
@@ -309,7 +370,10 @@ class Interception(TorchFunctionMode):
     def _sum(self, computation: Computation) -> Tensor:
         rule = self._rule(computation)
         name = _name(computation)
-        one, other = (*computation.args, *(computation.kwargs[k] for k in ("other",) if k in computation.kwargs))[:2]
+        one, other = (
+            *computation.args,
+            *(computation.kwargs[k] for k in ("other",) if k in computation.kwargs),
+        )[:2]
         factor = float(computation.kwargs.get("alpha", 1))
         factors = (-1.0, 1.0) if name == "__rsub__" else (1.0, -factor if name in _SUBTRACTING else factor)
         value, overwrites = self._written(computation)
@@ -326,12 +390,17 @@ class Interception(TorchFunctionMode):
             ),
             None,
         )
-        step = Sum(self._where, [(t.detach(), sign) for t, sign in summands], constant, rule.epsilon, self._ledger)
+        step = Sum(
+            self._where, [(t.detach(), sign) for t, sign in summands], constant, rule.epsilon, self._ledger
+        )
         return self._tie(step, value, *(t for t, _ in summands), replaces=one if overwrites else None)
 
     def _product(self, computation: Computation) -> Tensor:
         rule = self._rule(computation)
-        factors = (*computation.args, *(computation.kwargs[k] for k in ("other",) if k in computation.kwargs))[:2]
+        factors = (
+            *computation.args,
+            *(computation.kwargs[k] for k in ("other",) if k in computation.kwargs),
+        )[:2]
         value, overwrites = self._written(computation)
         carrying = [each for each in factors if isinstance(each, Tensor) and each.requires_grad]
         if "div" in _name(computation) and carrying[-1] is factors[1]:
@@ -347,7 +416,9 @@ class Interception(TorchFunctionMode):
             return result
         leaves = [each.detach().requires_grad_() for each in parts]
         rest = computation.args[1:]
-        output = computation.function(leaves, *rest, **{k: v for k, v in computation.kwargs.items() if k != "tensors"})
+        output = computation.function(
+            leaves, *rest, **{k: v for k, v in computation.kwargs.items() if k != "tensors"}
+        )
         step = Joined(self._where, leaves, [each.requires_grad for each in parts], output, self._ledger)
         return self._tie(step, output.detach(), *(each for each in parts if each.requires_grad))
 
@@ -398,7 +469,6 @@ class Interception(TorchFunctionMode):
             return self._tie(Passed(), compute(source.detach()), source)
         shape = (1, -1, *[1] * (source.ndim - 2))
 
-
         def map_(each: Tensor, under: Any, added: Tensor | None) -> Tensor:
             return each * under if added is None else each * under + added
 
@@ -410,10 +480,15 @@ class Interception(TorchFunctionMode):
         """A normalisation by the values' own statistics: centring, and a scale that counts as constant."""
         kind = Operation.GROUP_NORM.value if computation.operation is Operation.BATCH_NORM else None
         rule = self._rule(computation, kind)
-        found: Normalised = normalised(computation)
+        found, exact = normalised(computation), _on_input(computation)
+        value = exact(found.source.detach())
         if isinstance(rule, Pass):
-            return self._tie(Passed(), _on_input(computation)(found.source.detach()), found.source)
-        return self._affine(rule, found.source, found.map, Weighting(), found.bias)
+            return self._tie(Passed(), value, found.source)
+        step = Affine(
+            self._where, rule, found.source, found.map, Weighting(), found.bias, self._ledger, self._kept
+        )
+        step.run()  # equal to the value but for rounding
+        return self._tie(step, value, found.source)
 
 
 def _on_input(computation: Computation) -> Callable[[Tensor], Tensor]:

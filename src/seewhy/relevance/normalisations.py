@@ -19,7 +19,16 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "rms_norm": ("input", "normalized_shape", "weight", "eps"),
     "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
-    "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    "instance_norm": (
+        "input",
+        "running_mean",
+        "running_var",
+        "weight",
+        "bias",
+        "use_input_stats",
+        "momentum",
+        "eps",
+    ),
     "normalize": ("input", "p", "dim", "eps"),
 }
 
@@ -44,7 +53,12 @@ def batch_statistics(computation: Computation) -> tuple[Tensor, Tensor, Tensor, 
     """Input, scale and shift per channel, and the tensors that they are made of; None without running statistics."""
     named = _arguments(computation, _BATCH_NORM[_home(computation)])
     mean, variance = named.get("running_mean"), named.get("running_var")
-    if computation.function.__name__ == "instance_norm" or named.get("training") or mean is None or variance is None:
+    if (
+        computation.function.__name__ == "instance_norm"
+        or named.get("training")
+        or mean is None
+        or variance is None
+    ):
         return None
     weight, bias = named.get("weight"), named.get("bias")
     with torch.no_grad():
@@ -71,7 +85,9 @@ def normalised(computation: Computation) -> Normalised:
         if name == "rms_norm":
             epsilon = torch.finfo(values.dtype).eps if epsilon is None else epsilon
             scale = (values.square().mean(axes, keepdim=True) + epsilon).rsqrt()
-            return Normalised(source, _linear(lambda each: each * scale * (1 if weight is None else weight)), None)
+            return Normalised(
+                source, _linear(lambda each: each * scale * (1 if weight is None else weight)), None
+            )
         scale = (values.var(axes, unbiased=False, keepdim=True) + epsilon).rsqrt()
 
         def centred(each: Tensor) -> Tensor:

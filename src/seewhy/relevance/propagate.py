@@ -49,7 +49,9 @@ class Trace:
         wanted = [*self.pixels.values(), *self.layers.values()]
         reached = [each for each in wanted if each.requires_grad] if score.requires_grad else []
         found: Sequence[Tensor | None] = (
-            torch.autograd.grad(score.sum(), reached, retain_graph=not last, allow_unused=True) if reached else ()
+            torch.autograd.grad(score.sum(), reached, retain_graph=not last, allow_unused=True)
+            if reached
+            else ()
         )
         relevance = {id(each): got for each, got in zip(reached, found, strict=True) if got is not None}
         arrived = [relevance.get(id(each), torch.zeros_like(each)).detach() for each in wanted]
@@ -83,7 +85,9 @@ def trace(
     """
     found = Trace(arguments.batch)
     pixels = {key: arguments[key].detach().clone().requires_grad_() for key in arguments.pictures}
-    interception = Interception(composite, KeptWeights(module, digest), lambda: found.ledger, box, found.layers)
+    interception = Interception(
+        composite, KeptWeights(module, digest), lambda: found.ledger, box, found.layers
+    )
     names = {each: name for name, each in module.named_modules()}
     counted: Counter[str] = Counter()
 

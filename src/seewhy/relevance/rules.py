@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from seewhy.errors import InputError
 from seewhy.settings import Settings
 
-Inputs = Literal["all", "positive", "negative", "ones", "low", "high"]
+Inputs = Literal["all", "positive", "negative", "ones", "above low", "below high"]
 Outputs = Literal["all", "positive", "negative"]
 Bias = Literal["absorb", "ignore", "distribute"]
 
@@ -58,7 +58,9 @@ class AffineRule(Settings):
     """A rule for what is affine: R_in = Σ over terms of a' ⊙ ∂⟨z', s⟩/∂a' with s = share · R / (z' + ε sign z')."""
 
     epsilon: float = Field(
-        default=STABILISER, ge=0, description="ε, in units of the outputs: keeps denominators from being zero."
+        default=STABILISER,
+        ge=0,
+        description="ε, in units of the outputs: keeps denominators from being zero.",
     )
 
     bias: Bias = Field(
@@ -104,7 +106,7 @@ class AlphaBeta(AffineRule):
     beta: float = Field(default=1.0, ge=0, description="Weight of those below; α − β must be 1.")
 
     @model_validator(mode="after")
-    def _conserves(self) -> Self:
+    def _conserves(self) -> AlphaBeta:
         if abs(self.alpha - self.beta - 1) > 1e-9:
             raise ValueError("alpha - beta must be 1, or relevance is not conserved")
         return self
@@ -140,10 +142,13 @@ class ZBox(AffineRule):
         description="l per channel, in the units of the layer's input. None: black, where the network's "
         "preprocess says what that is and the layer reads the pictures themselves, else each picture's least value.",
     )
-    high: tuple[float, ...] | None = Field(default=None, description="h per channel; None: white, as for `low`.")
+    high: tuple[float, ...] | None = Field(
+        default=None, description="h per channel; None: white, as for `low`."
+    )
 
     def terms(self) -> tuple[Term, ...]:
-        return (Term((Part("all"), Part("low", Weights(-1, 0)), Part("high", Weights(0, -1)))),)
+        # x w - l w+ - h w-, written as (x - l) w+ + (x - h) w-
+        return (Term((Part("above low", _POSITIVE), Part("below high", _NEGATIVE))),)
 
 
 class Flat(AffineRule):
@@ -227,6 +232,18 @@ def rule(text: Any) -> Any:
 
 
 _AnyRule = (
-    Epsilon | ZPlus | AlphaBeta | Gamma | ZBox | Flat | WSquare | Pass | Route | Unpool | Gate | Halves | Constant
+    Epsilon
+    | ZPlus
+    | AlphaBeta
+    | Gamma
+    | ZBox
+    | Flat
+    | WSquare
+    | Pass
+    | Route
+    | Unpool
+    | Gate
+    | Halves
+    | Constant
 )
 Rule = Annotated[Annotated[_AnyRule, Field(discriminator="name")], BeforeValidator(rule)]

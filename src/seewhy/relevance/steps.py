@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from seewhy.relevance.conservation import Ledger
 
 
+@runtime_checkable
 class Step(Protocol):
     """One computation of the forward pass."""
 
