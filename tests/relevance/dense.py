@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.network.network import Network
 from seewhy.relevance.composites import Composite
@@ -68,3 +68,15 @@ def sent_back(module, images, rules, direction, composite="epsilon-plus", bias=N
         found = trace(module, arguments, Composite.of(composite, rules, bias), network.digest)
         (pixels,), _, ledger = found.back((found.outputs * direction).sum())
     return pixels, ledger
+
+
+class Called(nn.Module):
+    """A function of pictures and of one weight, for layers that are no modules."""
+
+    def __init__(self, shape, function) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x, self.weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from dense import matrix, propagated, sent_back
+from dense import Called, matrix, propagated, sent_back
 from pydantic import ValidationError
 from torch import nn
 
@@ -39,18 +39,6 @@ RULES = [
     WSquare(),
     ZBox(low=(-2.0, -3.0, -2.5, -4.0), high=(2.0, 2.5, 3.0, 2.2)),
 ]
-
-
-class Called(nn.Module):
-    """A function of pictures and of one weight, for layers that are no modules."""
-
-    def __init__(self, shape, function) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(shape))
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x, self.weight)
 
 
 def normed(layer: nn.Module, channels: int) -> nn.Sequential:

@@ -146,10 +146,8 @@ def _box(preprocess: Preprocess | None) -> tuple[Tensor, Tensor] | None:
     return -mean / std, (255 * preprocess.scale - mean) / std
 
 
-def _backwards(
-    found: Trace, scores: Float[Tensor, "B T"]
-) -> tuple[list[Float[Tensor, "B T *shape"]], list[Float[Tensor, "B T *shape"]], list[Ledger]]:
-    """Relevance at the pixels and layers, target by target, and the books of each."""
+def _backwards(found: Trace, scores: Float[Tensor, "B T"]) -> tuple[list[Tensor], list[Tensor], list[Ledger]]:
+    """Relevance (B, T, …) at the pixels and at the layers, and the books of each target."""
     count = scores.shape[1]
     passes = [found.back(scores[:, target], last=target == count - 1) for target in range(count)]
     at_pixels, at_layers = (
