@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page
+from benchmarks import cam_family, evaluating, few_forwards, masks, memory, page, relevance
 from benchmarks.rows import HEAD, Row
 
 INTRODUCTION = """# Speed
@@ -75,6 +75,15 @@ Maps that are judged have no ties here, which evaluators break in ways of their 
 are asked only where the processor has AMX. Metrics share no forwards: what several methods share is the explaining.""",
         ("torchvision", "numpy", "scipy", "opencv-python-headless"),
         lambda remarks: evaluating.rows(cam_family.setting(), remarks),
+    ),
+    "relevance": Section(
+        "Relevance propagation",
+        f"""\
+{relevance.BATCH} pictures, frozen weights. The yardstick is a forward with a graph and the gradient of a score at the
+pixels. A call of ours includes the choice of rules, the notes and the books; changed weights are kept from the first
+call on. Memory is what the resident process grows by in its first call, and so includes those weights.""",
+        ("torchvision",),
+        relevance.rows,
     ),
     "memory": Section(
         "Memory",
