@@ -62,7 +62,7 @@ class Books:
 
 def books(network: Network, images: Tensor, composite: CompositeName) -> Books:
     """The books of one network; attention, which has no rule by itself, gets one."""
-    title = composite
+    title: str = composite
     try:
         found = LRP(composite=composite).conservation(network, images)
     except NotApplicableError:
@@ -97,7 +97,9 @@ def rows(remarks: list[str]) -> Iterator[Row]:
 def speed(name: str, remarks: list[str]) -> Iterator[Row]:
     """Whole calls, from the pictures to the maps, against what a gradient takes at least."""
     network, images = _setting(name)
-    calls = {composite: partial(LRP(composite=composite), network, images, 3) for composite in _BOUNDS}
+    calls: dict[str, Callable[[], object]] = {
+        composite: partial(LRP(composite=composite), network, images, 3) for composite in _BOUNDS
+    }
     times = interleaved({YARDSTICK: _gradient(network.module, images), **calls}, rounds=7)
     remarks.append(f"{name}: {times}")
     for composite, bound in _BOUNDS.items():

@@ -297,6 +297,25 @@ def test_a_layer_that_a_batch_norm_is_folded_into_has_the_relevance_of_both():
     torch.testing.assert_close(found.at("0"), found.at("1"))
 
 
+def test_a_batch_norm_of_another_axis_than_the_layer_before_it_gives_out_is_not_folded():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(2), nn.Linear(144, 3), nn.BatchNorm1d(3), nn.Flatten()).double().eval()
+    nn.init.normal_(net[2].running_mean)
+    nn.init.uniform_(net[2].weight, 0.5, 2)
+    whole = LRP().conservation(net, pictures(), 1)
+    assert whole.error.max() < EXACT
+    middle = net[:2](pictures()).detach()
+    behind, _ = sent_back(
+        nn.Sequential(nn.Flatten(2), *net[2:]), middle[..., None], {}, torch.eye(9)[1].double()
+    )
+    relevance = (
+        behind.reshape(middle.shape) / middle
+    )  # what the linear layer's outputs were given, as factors of them
+    wanted, _ = sent_back(net[:2], pictures(), {}, relevance)
+    found, _ = sent_back(net, pictures(), {}, torch.eye(9)[1].double())
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_contrastive_relevance_takes_from_all_others_what_the_target_has():
     net, images = Functional().double(), pictures()
     books = LRP(contrast=True).conservation(net, images, 1)

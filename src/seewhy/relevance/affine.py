@@ -97,6 +97,11 @@ class Affine:
         if any(term.outputs != "all" for term in self.rule.terms()):
             self._above = output.detach() > 0
 
+    def folds(self, output: Tensor) -> bool:
+        """Whether a normalisation of the second axis of its output can be folded in."""
+        weight = self.weighting.weight
+        return self.fold_axis is not None and isinstance(weight, Tensor) and weight.ndim == output.ndim
+
     def folded(self, scale: Tensor, shift: Tensor, sources: tuple[Tensor, ...], output: Tensor) -> Affine:
         """This map followed by a scale and a shift of its channels (C,), as one map with that output."""
         weight = self.weighting.weight

@@ -91,7 +91,8 @@ def normalised(computation: Computation) -> Normalised:
         scale = (values.var(axes, unbiased=False, keepdim=True) + epsilon).rsqrt()
 
         def centred(each: Tensor) -> Tensor:
-            return (each - each.mean(axes, keepdim=True)) * scale * (1 if weight is None else weight)
+            result: Tensor = (each - each.mean(axes, keepdim=True)) * scale
+            return result if weight is None else result * weight
 
         return Normalised(source, _linear(centred), bias)
     groups = values.shape[1] if name == "instance_norm" else named["num_groups"]
@@ -101,7 +102,7 @@ def normalised(computation: Computation) -> Normalised:
 
     def by_group(each: Tensor) -> Tensor:
         grouped = each.reshape(len(each), groups, -1)
-        result = ((grouped - grouped.mean(2, keepdim=True)) * scale).reshape(each.shape)
+        result: Tensor = ((grouped - grouped.mean(2, keepdim=True)) * scale).reshape(each.shape)
         return result if weight is None else result * weight.reshape(shape)
 
     return Normalised(source, _linear(by_group), None if bias is None else bias.reshape(shape[1:]))

@@ -16,6 +16,7 @@ from seewhy.network.probe import with_leaf
 from seewhy.network.structures import map_tensors
 from seewhy.relevance.composites import Composite
 from seewhy.relevance.conservation import Ledger
+from seewhy.relevance.context import Context
 from seewhy.relevance.interception import Interception
 from seewhy.relevance.steps import Start, joined
 from seewhy.relevance.weights import KeptWeights
@@ -85,19 +86,18 @@ def trace(
     """
     found = Trace(arguments.batch)
     pixels = {key: arguments[key].detach().clone().requires_grad_() for key in arguments.pictures}
-    interception = Interception(
-        composite, KeptWeights(module, digest), lambda: found.ledger, box, found.layers
-    )
+    context = Context(composite, KeptWeights(module, digest), lambda: found.ledger, box)
+    found.layers = context.layers
     names = {each: name for name, each in module.named_modules()}
     counted: Counter[str] = Counter()
 
     def scoped(name: str) -> Forward:
         def forward(original: Forward, *args: Any, **kwargs: Any) -> Any:
-            interception.scope.append(name)
+            context.scope.append(name)
             try:
                 output = original(*args, **kwargs)
             finally:
-                interception.scope.pop()
+                context.scope.pop()
             if layers is None or name not in layers:
                 return output
 
@@ -110,12 +110,12 @@ def trace(
 
         return forward
 
-    with replaced_forwards({each: scoped(name) for each, name in names.items()}), interception:
+    with replaced_forwards({each: scoped(name) for each, name in names.items()}), Interception(context):
         outputs = arguments.showing(pixels).call(module)
-    composite.check(set(names.values()), interception.functions)
+    composite.check(set(names.values()), context.functions)
 
     def start(output: Tensor) -> Tensor:
-        output = interception.current(output)
+        output = context.current(output)
         if not output.requires_grad or not output.is_floating_point():
             return output
         value = output.detach()
