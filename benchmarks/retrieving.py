@@ -178,8 +178,8 @@ def text(found: PlantedTruth, recall: float) -> Iterator[str]:
     yield (
         "Of a pooled linear head `l2-caf`, oblivious, and Grad-CAM of the similarity to itself are nearly "
         "one map, as the equations have it; both are little more than the mean activation. Maps that are asked about "
-        "the match can differ from match to match, these cannot. The filter that raises the cosine most mixes whichever "
-        "positions sum up to the match's direction, and lies on the individual no more than chance has it."
+        "the match can differ from match to match, these cannot. The filter that raises the cosine most mixes "
+        "whichever positions sum up to the match's direction, and lies on the individual no more than chance has it."
     )
     yield "## Real photographs"
     yield (

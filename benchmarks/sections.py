@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import bank, cam_family, evaluating, few_forwards, l2caf, masks, memory, page
+from benchmarks import bank, cam_family, evaluating, few_forwards, l2caf, masks, memory, page, relevance
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
 
@@ -95,6 +95,15 @@ ResNet-50 with a {bank.WIDTH}-d embedding, and banks of random entries, which ar
 are. A map includes the look-up; the bank is in memory. Building is counted from outside.""",
         ("torchvision",),
         bank.rows,
+    ),
+    "relevance": Section(
+        "Relevance propagation",
+        f"""\
+{relevance.BATCH} pictures, frozen weights. The yardstick is a forward with a graph and the gradient of a score at the
+pixels. A call of ours includes the choice of rules, the notes and the books; changed weights are kept from the first
+call on. Memory is what the resident process grows by in its first call, and so includes those weights.""",
+        ("torchvision",),
+        relevance.rows,
     ),
     "memory": Section(
         "Memory",

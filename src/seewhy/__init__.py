@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from seewhy.explainers.layer_integrated_gradients import (
         LayerIntegratedGradients as LayerIntegratedGradients,
     )
+    from seewhy.explainers.lrp import LRP as LRP
     from seewhy.explainers.occlusion import Occlusion as Occlusion
     from seewhy.explainers.rise import RISE as RISE
     from seewhy.explainers.rsi_grad_cam import RSIGradCAM as RSIGradCAM
@@ -163,6 +164,7 @@ _PLACES = {
     "explainers.integrated_gradients": ["IntegratedGradients"],
     "explainers.l2_caf": ["L2CAF"],
     "explainers.layer_integrated_gradients": ["LayerIntegratedGradients"],
+    "explainers.lrp": ["LRP"],
     "explainers.occlusion": ["Occlusion"],
     "explainers.rise": ["RISE"],
     "explainers.rsi_grad_cam": ["RSIGradCAM"],

@@ -101,6 +101,8 @@ _EXPLAINERS = (
           "Integrated Gradients", "Sundararajan et al., ICML 2017", _PIXELS, "32 forwards + 32 backwards"),
     Entry("smooth-grad", "seewhy.explainers.smooth_grad:SmoothGrad", "SmoothGrad", "Smilkov et al., 2017",
           "what the smoothed method needs", "50 times the smoothed method"),
+    Entry("lrp", "seewhy.explainers.lrp:LRP", "LRP", "Bach et al., PLOS ONE 2015", "operations that have a rule",
+          _FULL),
     Entry("guided-backprop", "seewhy.explainers.guided_backprop:GuidedBackprop", "Guided Backprop",
           "Springenberg et al., ICLR workshop 2015", "ReLUs", _FULL),
     Entry("deconvolution", "seewhy.explainers.deconvolution:Deconvolution", "Deconvolution",
