@@ -15,7 +15,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks import page
 from benchmarks.rows import Row, at_most
 from benchmarks.subjects import trained
 from benchmarks.timing import THREADS, interleaved
@@ -23,6 +22,7 @@ from seewhy import LRP, Network, load
 from seewhy.check.toys import blobs
 from seewhy.errors import NotApplicableError
 from seewhy.relevance.composites import CompositeName
+from seewhy.render.markdown import markdown_table
 
 BATCH, SIZE = 8, 224
 NETWORKS = ("vgg11", "resnet18")
@@ -166,7 +166,7 @@ def main(arguments: list[str]) -> None:
         [each.network, each.composite, *(f"{share:.3g}" for share in each.shares), f"{each.error:.1e}"]
         for each in conserved()
     ]
-    print(page.table(["network", "composite", "pixels", "biases", "stabilisers", "error"], cells))
+    print(markdown_table(["network", "composite", "pixels", "biases", "stabilisers", "error"], cells))
 
 
 if __name__ == "__main__":
