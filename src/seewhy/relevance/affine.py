@@ -219,10 +219,14 @@ class Affine:
         given = self.rule.low if low else self.rule.high
         if given is not None:
             return activation.new_tensor(given).reshape(-1, *[1] * (activation.ndim - 2))
-        if self.box is not None:
-            return self.box[0 if low else 1].to(activation)
         axes = tuple(range(2, activation.ndim)) or (1,)
-        return activation.amin(axes, True) if low else activation.amax(axes, True)
+        own = activation.amin(axes, True) if low else activation.amax(axes, True)
+        if self.box is None:
+            return own
+        # Pictures that go beyond black or white would make denominators of either sign, down to nothing.
+        if low:
+            return torch.minimum(own, self.box[0].to(activation))
+        return torch.maximum(own, self.box[1].to(activation))
 
 
 def _sum(tensors: Iterable[Tensor]) -> Tensor:
