@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from dense import Called, sent_back
 from torch import nn
 
-from seewhy import LRP, Classes, Contrast, InputXGradient
+from seewhy import LRP, Classes, Contrast, InputXGradient, Network
 from seewhy.errors import InputError, LayerError, NotApplicableError
-from seewhy.relevance.rules import Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZPlus
+from seewhy.relevance.composites import Composite
+from seewhy.relevance.propagate import trace
+from seewhy.relevance.rules import Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZBox, ZPlus
 from seewhy.relevance.weights import _kept
 
 COMPOSITES = [
@@ -314,6 +316,22 @@ def test_a_batch_norm_of_another_axis_than_the_layer_before_it_gives_out_is_not_
     wanted, _ = sent_back(net[:2], pictures(), {}, relevance)
     found, _ = sent_back(net, pictures(), {}, torch.eye(9)[1].double())
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_the_box_is_black_and_white_and_wide_enough_for_every_picture():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten()).double()
+    images, ones = pictures().clamp(-1, 1), torch.ones((), dtype=torch.float64)
+    low, high = torch.full((3, 1, 1), -1.5), torch.full((3, 1, 1), 2.0)
+    with Network(net).prepared(images) as arguments:
+        found = trace(net, arguments, Composite.of("epsilon-gamma-box", {}, None), "", box=(low, high))
+        (inside,), _, _ = found.back(found.outputs.sum())
+    given, _ = sent_back(net, images, {"first": ZBox(low=(-1.5,) * 3, high=(2.0,) * 3)}, ones)
+    torch.testing.assert_close(inside, given)
+    with Network(net).prepared(3 * images) as arguments:
+        found = trace(net, arguments, Composite.of("epsilon-gamma-box", {}, None), "", box=(low, high))
+        (beyond,), _, _ = found.back(found.outputs.abs().sum())
+    assert (beyond >= 0).all()
 
 
 def test_contrastive_relevance_takes_from_all_others_what_the_target_has():

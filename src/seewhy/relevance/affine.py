@@ -146,11 +146,15 @@ class Affine:
         if self._local is not None and bias is None and self.bias is not None:
             denominator = denominator - self.bias
         quotient = self._divided(relevance, denominator, term)
-        found = torch.autograd.grad(outputs, leaves, quotient, retain_graph=self._local is not None)
-        received = [gradient * leaf.detach() for leaf, gradient in zip(leaves, found, strict=True)]
         if bias is not None and self.rule.bias == "absorb":
             self.ledger().absorb(self.where, bias * _summed_like(quotient, bias))
-        elif bias is not None:
+        found = torch.autograd.grad(outputs, leaves, quotient, retain_graph=self._local is not None)
+        received = [
+            # A layer's gradient is a tensor of its own; that of an average may be the quotient itself.
+            gradient.mul_(leaf.detach()) if self.is_layer else gradient * leaf.detach()
+            for leaf, gradient in zip(leaves, found, strict=True)
+        ]
+        if bias is not None and self.rule.bias == "distribute":
             received.append(self._in_equal_parts(bias * quotient))
         return _sum(received)
 
@@ -174,9 +178,10 @@ class Affine:
         signed = not isinstance(self.rule, Epsilon) or self.rule.signed
         sign = term.sign if signed else 1
         shift = sign * epsilon if sign else torch.copysign(denominator.new_full((), epsilon), denominator)
-        whole = denominator + shift
+        # In place, as the local graph of an affine map needs no outputs, unless they serve another target again.
+        whole = denominator.add_(shift) if self._local is None else denominator + shift
         if epsilon and signed:
-            quotient = relevance / whole
+            quotient = torch.div(relevance, whole, out=whole)
             taken = (
                 shift * quotient if isinstance(shift, Tensor) else shift * _summed_like(quotient, self.bias)
             )
@@ -184,7 +189,7 @@ class Affine:
             empty = whole == 0
             quotient = (relevance / whole).masked_fill_(empty, 0)
             taken = torch.where(empty, relevance, shift * quotient)
-        self.ledger().absorb(self.where, None, term.share * taken)
+        self.ledger().absorb(self.where, None, taken if term.share == 1 else term.share * taken)
         return quotient if term.share == 1 else quotient.mul_(term.share)
 
     def _in_equal_parts(self, taken: Tensor) -> Tensor:
@@ -214,10 +219,14 @@ class Affine:
         given = self.rule.low if low else self.rule.high
         if given is not None:
             return activation.new_tensor(given).reshape(-1, *[1] * (activation.ndim - 2))
-        if self.box is not None:
-            return self.box[0 if low else 1].to(activation)
         axes = tuple(range(2, activation.ndim)) or (1,)
-        return activation.amin(axes, True) if low else activation.amax(axes, True)
+        own = activation.amin(axes, True) if low else activation.amax(axes, True)
+        if self.box is None:
+            return own
+        # Pictures that go beyond black or white would make denominators of either sign, down to nothing.
+        if low:
+            return torch.minimum(own, self.box[0].to(activation))
+        return torch.maximum(own, self.box[1].to(activation))
 
 
 def _sum(tensors: Iterable[Tensor]) -> Tensor:

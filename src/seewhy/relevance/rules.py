@@ -140,7 +140,7 @@ class ZBox(AffineRule):
     low: tuple[float, ...] | None = Field(
         default=None,
         description="l per channel, in the units of the layer's input. None: black, where the network's "
-        "preprocess says what that is and the layer reads the pictures themselves, else each picture's least value.",
+        "preprocess says what that is and the layer reads the pictures themselves, or each picture's least value.",
     )
     high: tuple[float, ...] | None = Field(
         default=None, description="h per channel; None: white, as for `low`."
