@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ CALLS = 5_000
 STEP = 500
 BOUND = 0.01
 # What takes hundreds of forwards by default leaves the same behind with few.
-SMALL: dict[str, dict[str, int]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "score-cam": {"channels": 4},
     "group-cam": {"groups": 4},
     "rise": {"masks": 4},
@@ -33,6 +34,9 @@ SMALL: dict[str, dict[str, int]] = {
     "rsi-grad-cam": {"steps": 2},
     "layer-integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
+    "salient-relevance": {
+        "saliency": {"mode": "relevance", "longest_side": 16, "scales": (1,), "patch": (3,), "nearest": 4}
+    },
 }
 
 

@@ -30,6 +30,9 @@ SMALL = {
     "rsi-grad-cam": {"steps": 4},
     "layer-integrated-gradients": {"steps": 4},
     "smooth-grad": {"samples": 3},
+    "salient-relevance": {
+        "saliency": {"mode": "relevance", "longest_side": 16, "scales": (1,), "patch": (3,), "nearest": 4}
+    },
 }
 
 

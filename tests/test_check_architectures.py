@@ -26,6 +26,9 @@ SMALL = {
     "rsi-grad-cam": {"steps": 2},
     "layer-integrated-gradients": {"steps": 2},
     "smooth-grad": {"samples": 2},
+    "salient-relevance": {
+        "saliency": {"mode": "relevance", "longest_side": 16, "scales": (1,), "patch": (3,), "nearest": 4}
+    },
     "score-cam": {"channels": 4},
     "group-cam": {"groups": 4},
 }

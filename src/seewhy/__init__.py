@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from seewhy.explainers.occlusion import Occlusion as Occlusion
     from seewhy.explainers.rise import RISE as RISE
     from seewhy.explainers.rsi_grad_cam import RSIGradCAM as RSIGradCAM
+    from seewhy.explainers.salient_relevance import SalientRelevance as SalientRelevance
     from seewhy.explainers.score_cam import ScoreCAM as ScoreCAM
     from seewhy.explainers.smooth_grad import SmoothGrad as SmoothGrad
     from seewhy.explainers.x_grad_cam import XGradCAM as XGradCAM
@@ -168,6 +169,7 @@ _PLACES = {
     "explainers.occlusion": ["Occlusion"],
     "explainers.rise": ["RISE"],
     "explainers.rsi_grad_cam": ["RSIGradCAM"],
+    "explainers.salient_relevance": ["SalientRelevance"],
     "explainers.score_cam": ["ScoreCAM"],
     "explainers.smooth_grad": ["SmoothGrad"],
     "explanation": ["Cost", "Explanation"],

@@ -103,6 +103,8 @@ _EXPLAINERS = (
           "what the smoothed method needs", "50 times the smoothed method"),
     Entry("lrp", "seewhy.explainers.lrp:LRP", "LRP", "Bach et al., PLOS ONE 2015", "operations that have a rule",
           _FULL),
+    Entry("salient-relevance", "seewhy.explainers.salient_relevance:SalientRelevance", "Salient Relevance",
+          "Li et al., 2017", "operations that have a rule", _FULL + ", and seconds of saliency"),
     Entry("guided-backprop", "seewhy.explainers.guided_backprop:GuidedBackprop", "Guided Backprop",
           "Springenberg et al., ICLR workshop 2015", "ReLUs", _FULL),
     Entry("deconvolution", "seewhy.explainers.deconvolution:Deconvolution", "Deconvolution",

@@ -1,0 +1,73 @@
+"""Salient Relevance: what stands out in a map of relevance."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from seewhy.explainers.base import Computed, Explainer, Workload
+from seewhy.explainers.lrp import LRP
+from seewhy.explainers.salient import Combine, salient
+from seewhy.explainers.study import Study
+from seewhy.explanation import Cost
+from seewhy.network.network import Network
+from seewhy.saliency import ContextAwareSaliency
+
+
+class SalientRelevance(Explainer):
+    """Salient Relevance (Li et al., "Beyond Saliency", 2017): context-aware saliency of the map of LRP.
+
+    Saliency measures what is distinctive in the map, not what is relevant: it is blind to the sign and to the inside of
+    even areas. `combine="multiply"` weighs the smoothed relevance by it. Read it beside the map of `lrp`.
+    """
+
+    title: ClassVar[str] = "Salient Relevance"
+    paper: ClassVar[str] = "Li et al., 2017"
+    needs: ClassVar[str] = "operations that relevance propagation has rules for"
+    signed: ClassVar[bool] = False
+    presets: ClassVar = {
+        "reference": {
+            "relevance": LRP(composite="reference-sr"),
+            "saliency": ContextAwareSaliency.from_preset("reference"),
+            "combine": "saliency",
+        },
+        "relevance": {"combine": "saliency"},
+    }
+
+    name: Literal["salient-relevance"] = "salient-relevance"
+    relevance: LRP = Field(default=LRP(), description="The first step; its layer is the pixels.")
+    saliency: ContextAwareSaliency = Field(
+        default=ContextAwareSaliency.from_preset("relevance", query_stride=2),
+        description="The second step: in mode `relevance` on the signed map, or `quantised`, as public code has it.",
+    )
+    combine: Combine = Field(
+        default="multiply",
+        description="`saliency`, the paper's, or `multiply`: the smoothed magnitude of the relevance times "
+        "(1 + saliency) / 2.",
+    )
+    sigma: float = Field(
+        default=3.0, gt=0, description="Of the Gaussian that smooths in `multiply`, in pixels."
+    )
+
+    def plan(self, work: Workload, network: Network) -> Cost:
+        return self.relevance.plan(work, network)
+
+    @model_validator(mode="after")
+    def _two_steps(self) -> SalientRelevance:
+        if self.relevance.layer is not None:
+            raise ValueError("the relevance is that of the pixels; leave its layer out")
+        if self.saliency.mode == "picture":
+            raise ValueError("the saliency of maps has mode relevance or quantised")
+        return self
+
+    def compute(self, study: Study) -> Computed:
+        found = self.relevance.compute(study)
+        notes = [list(each) for each in found.notes]
+        maps = {}
+        for site, values in found.maps.items():
+            salience = salient(values.flatten(0, 1), self.saliency, self.combine, self.sigma)
+            maps[site] = salience.values.unflatten(0, values.shape[:2])
+            for place, more in enumerate(salience.notes):
+                notes[place // values.shape[1]].extend(more)
+        return Computed(maps, tuple(tuple(dict.fromkeys(each)) for each in notes), found.reason, found.cost)
