@@ -112,6 +112,7 @@ def rows(of: Setting, remarks: list[str]) -> Iterator[Row]:
         ("class, head behind a ReLU", _Rectified, "class"),
         ("oblivious, head behind a ReLU", _Rectified, "oblivious"),
     ):
+        torch.manual_seed(0)
         yield from beside_loop(cached(kind(), mode, GENERAL), title, GENERAL, 10.0, remarks)
     yield from whole(of, remarks)
 
@@ -134,6 +135,7 @@ def cached(head: nn.Module, mode: str, count: int) -> Cached:
 
 def pooled(mode: Mode) -> Cached:
     """ResNet-50's head, and its matrix, which L2CAF learns once per network."""
+    torch.manual_seed(0)
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, CLASSES))
     found = cached(head, mode, PICTURES)
     linear = learned(lambda maps, _rows: head(maps), found.activation[:1], pooled=True)
