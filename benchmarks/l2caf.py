@@ -158,8 +158,8 @@ def beside_loop(of: Cached, title: str, count: int, bound: float, remarks: list[
     ours, theirs = of.ours(LOOPED), of.theirs(LOOPED)
     worse = ((ours - theirs) / theirs.abs().clamp_min(1e-12)).max().item()
     name = f"l2-caf, {title}: mean loss, and how much higher ours is at worst"
-    shown = [f"{each.mean().item():.4g}" for each in (theirs, ours)]
-    yield Row(name, LOOP, *shown, f"{worse:+.1e}", f"<= {_SLACK:.0e}", worse <= _SLACK)
+    means = [f"{each.mean().item():.4g}" for each in (theirs, ours)]
+    yield Row(name, LOOP, means[0], means[1], f"{worse:+.1e}", f"<= {_SLACK:.0e}", worse <= _SLACK)
 
 
 def whole(of: Setting, remarks: list[str]) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,7 @@ def coefficients(
     slopes = []
     for at in (output.detach(), output.detach() + noise):
         variable, copy = begin_graph(at)
-        scores = question(with_leaf(outputs, place, lambda _, copy=copy: copy))
+        scores = question(with_leaf(outputs, place, partial(_instead, copy)))
         (found,) = gradients(scores, [variable])
         slopes.append(found.transpose(0, 1).float())
     here, there = slopes
@@ -65,3 +66,7 @@ def contrasted(
     else:
         others[..., list(against)] = 1.0
     return found - others * (found == 0)
+
+
+def _instead(other: Tensor, _own: Tensor) -> Tensor:
+    return other
