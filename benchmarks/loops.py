@@ -148,12 +148,9 @@ def attention_loop(
     optimizer = torch.optim.SGD([variable], lr=0.5)
 
     def judged() -> Tensor:
-        outputs = head(variable / variable.norm() * shown)
-        if coefficients is None:
-            kept: Tensor = (outputs - normal).square().mean()
-            return kept
-        raised: Tensor = -(outputs[0] * coefficients).sum()
-        return raised
+        outputs: Tensor = head(variable / torch.linalg.vector_norm(variable) * shown)
+        apart: Tensor = outputs - normal
+        return apart.square().mean() if coefficients is None else -(outputs[0] * coefficients).sum()
 
     last = float("inf")
     for turn in range(1000):
@@ -167,7 +164,7 @@ def attention_loop(
         optimizer.param_groups[0]["lr"] = 1e-5 + (0.5 - 1e-5) * (1 - turn / 1000)
         optimizer.step()
     with torch.no_grad():
-        return variable / variable.norm(), judged().item()
+        return variable / torch.linalg.vector_norm(variable), judged().item()
 
 
 def _weighted(module: nn.Module, layer: str, image: Tensor, index: int) -> Float[Tensor, "1 K h w"]:

@@ -80,11 +80,14 @@ are asked only where the processor has AMX. Metrics share no forwards: what seve
     "l2caf": Section(
         "L2-CAF",
         f"""\
-Filters on the signed sphere beside the loop of the public PyTorch code (`attention_loop` in `benchmarks/loops.py`, the
-preset `reference-pt`), one picture at a time, on the same activations of {l2caf.CHANNELS:,} channels on a grid of
-{l2caf.GRID} x {l2caf.GRID}, which were computed before. The loop is timed on {l2caf.LOOPED} pictures. The time of a map
-is that of a batch by its pictures; that of a picture alone stands below it. The matrix of the pooled linear head is
-learned once per network and is not in the time; nor is the forward up to the layer, but where it says whole.""",
+Filters on the signed sphere beside the loop of the public PyTorch code (`attention_loop` in `benchmarks/loops.py`,
+the preset `reference-pt`), one picture at a time, on the same activations of {l2caf.CHANNELS:,} channels on a grid of
+{l2caf.GRID} x {l2caf.GRID}, computed before. The loop is timed on {l2caf.LOOPED} pictures. The time of a map is that
+of a batch by its pictures; that of a picture alone stands below it. The matrix of the pooled linear head is learned
+once per network and is not in the time; nor is the forward up to the layer, but where it says whole.
+
+Losses on a curved head have several minima. Ours are compared with the loop's picture by picture, and one that is
+higher fails the line, whatever the mean.""",
         ("torchvision",),
         lambda remarks: l2caf.rows(cam_family.setting(), remarks),
     ),

@@ -200,7 +200,7 @@ class L2CAF(Explainer):
         for row in range(len(found.values)):
             residual, steps = float(found.residual[row].max()), int(found.iterations[row].max())
             notes = []
-            if found.solver == "riemannian" and residual > _UNPROVED * self.tolerance:
+            if found.solver not in ("adam", "sgd") and residual > _UNPROVED * self.tolerance:
                 notes.append(f"{UNSETTLED}: the steps ended at a KKT residual of {residual:.1g}")
             if not bool(found.evidence[row].all()):
                 notes.append(NO_EVIDENCE)

@@ -111,3 +111,19 @@ def test_a_picture_s_filter_does_not_depend_on_the_others():
     together, _ = kept(gram, 1.0, nonnegative=True)
     for each, alone in zip(together, gram, strict=True):
         assert torch.allclose(kept(alone[None], 1.0, nonnegative=True)[0][0], each, atol=1e-14)
+
+
+@pytest.mark.parametrize(("outputs", "rho"), [(100, 0.3), (100, 3.0), (30, 1.0), (30, 6.0), (1000, 1.0)])
+def test_on_grids_as_they_are_the_non_negative_optimum_is_certified(outputs, rho):
+    gram = gram_of(rows(16, outputs, 49, offset=0.0))
+    found, unique = kept(gram, rho, nonnegative=True)
+    gradient = torch.einsum("nst,nt->ns", gram, found - 1)
+    scale = gram.sum(2).norm(dim=1)
+    multiplier = -(gradient * found).sum(1, keepdim=True) / rho**2
+    slope = gradient + multiplier * found
+    free = found > 0
+    assert (torch.where(free, slope, slope.clamp_max(0)).norm(dim=1) <= 1e-9 * scale).all()
+    assert (multiplier[:, 0] >= -1e-9 * scale).all(), (
+        "without it this is the best on the sphere, not in the ball"
+    )
+    assert (~free).any() or not unique.all() or outputs == 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 _STEPS = 100  # of the search for the multiplier; it doubles its digits once it is near
 _EXACT = 1e-15  # of rho
@@ -71,7 +72,8 @@ def _on_sphere(
     multiplier = torch.where(short, floor, _multiplier(parts, values, floor + tiny, rho))
     lowest = short & (values + multiplier <= tiny)
     found = torch.where(lowest, 0.0, parts / _nonzero(values + multiplier))
-    found = torch.einsum("nst,nt->ns", vectors, found)
+    # Eigenvectors leave rounding where entries are not free.
+    found = torch.einsum("nst,nt->ns", vectors, found) * shown
     if signed:
         # What it lacks of ones is invisible to the loss where there is a null space.
         lacking = 1 - found
@@ -97,8 +99,8 @@ def _multiplier(parts: Tensor, values: Tensor, low: Tensor, rho: float) -> Float
 
 
 def _norm(parts: Tensor, values: Tensor, multiplier: Tensor) -> Float[Tensor, "N 1"]:
-    length: Tensor = (parts / _nonzero(values + multiplier)).norm(dim=1, keepdim=True)
-    return length
+    found: Tensor = vector_norm(parts / _nonzero(values + multiplier), dim=1, keepdim=True)
+    return found
 
 
 def _until(found: Tensor, along: Tensor, rho: float) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.overrides import TorchFunctionMode
 
 _UNIT = 1e-4
@@ -26,12 +27,13 @@ class BeforeNormalisation(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = args[0] if args else None
-        if not (isinstance(given, Tensor) and isinstance(result, Tensor)) or result is given:
-            return result
+        if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and result is not args[0]:
+            self._note(args[0], result)
+        return result
+
+    def _note(self, given: Tensor, result: Tensor) -> None:
         if given.ndim == 2 and given.shape == result.shape and given.is_floating_point():
             self._seen.append((given, result))
-        return result
 
     def of(self, output: Float[Tensor, "M D"]) -> Float[Tensor, "M D"] | None:
         """The same directions with the lengths that they had; None where no function's argument was that."""
@@ -45,5 +47,5 @@ class BeforeNormalisation(TorchFunctionMode):
 
 
 def _unit(vectors: Float[Tensor, "M D"]) -> Bool[Tensor, " M"]:
-    unit: Tensor = (vectors.norm(dim=1) - 1).abs() < _UNIT
-    return unit
+    found: Tensor = (vector_norm(vectors, dim=1) - 1).abs() < _UNIT
+    return found

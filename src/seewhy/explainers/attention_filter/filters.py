@@ -232,9 +232,7 @@ class _Problem:
         self.objective: Objective = self.head if matrix is None else matrix
         self.rounding = 4 * torch.finfo(activation.dtype if matrix is None else self.exact).eps
         # Of the mean square of the outputs: below it a loss is zero.
-        self.nothing = subject.outputs.square().mean(1).to(self.exact)[pictures] * (
-            1.0 if subject.keeps else 0.0
-        )
+        self.nothing = subject.keeps * subject.outputs.square().mean(1).to(self.exact)[pictures]
 
     @property
     def exact(self) -> torch.dtype:
@@ -261,34 +259,28 @@ class _Problem:
         loss, gradient = matrix(filters, self.rows)
         residual = self.region.residual(filters, gradient)
         solved = Solved(filters, loss, gradient, residual, torch.zeros_like(self.rows))
+        if bool(((residual > self.search.tolerance) & (loss > _NOTHING * self.nothing)).any()):
+            # Exchanges between positions at zero and others that went round in circles.
+            solved = self._projected(filters)
         return self._certified(solved, "closed-form", unique)
 
     def by_projection(self, starts: Float[Tensor, "N G S"] | None) -> Filters:
-        like = self._new(1.0)
-        uniform = self.region.uniform(like)
+        uniform = self.region.uniform(self._ones())
         loss, gradient = self.objective(uniform, self.rows)
         even = loss <= _NOTHING * self.nothing
         points = self.region.starts(gradient) if starts is None else starts
         if starts is None and points.shape == uniform.shape:
             other, _ = self.objective(points, self.rows)
             points = torch.where((other < loss)[:, None, None], points, uniform)
-        solved = projected(
-            self.objective,
-            self.region,
-            points,
-            self.search.iterations,
-            self.search.tolerance,
-            self.rounding,
-            _NOTHING**2 * self.nothing,
-        )
+        solved = self._projected(points)
         # A loss of zero by fewer equations than positions has other solutions near by.
-        fewer = self.subject.outputs.shape[1] < like[0].numel()
-        unique = (solved.loss > _NOTHING * self.nothing) | ~torch.tensor(fewer & self.subject.keeps)
+        fewer = self.subject.keeps and self.subject.outputs.shape[1] < uniform[0].numel()
+        unique = (solved.loss > _NOTHING * self.nothing) | (not fewer)
         return self._certified(solved, "riemannian", unique, even)
 
     def by_descent(self, starts: Float[Tensor, "N G S"] | None) -> Filters:
         search = self.search
-        variables = self._new(1.0) if starts is None else starts
+        variables = self._ones() if starts is None else starts
         found = descended(
             self.objective, self.region, variables, search.descent, search.iterations, search.tolerance
         )
@@ -318,7 +310,18 @@ class _Problem:
             self.head.evaluations,
         )
 
-    def _new(self, value: float) -> Float[Tensor, "N G S"]:
+    def _projected(self, points: Float[Tensor, "N G P"]) -> Solved:
+        return projected(
+            self.objective,
+            self.region,
+            points,
+            self.search.iterations,
+            self.search.tolerance,
+            self.rounding,
+            _NOTHING**2 * self.nothing,
+        )
+
+    def _ones(self) -> Float[Tensor, "N G S"]:
         activation = self.subject.activation
         size = (self.count, self.groups, activation[0, 0].numel() // self.groups)
-        return torch.full(size, value, dtype=self.exact, device=activation.device)
+        return torch.ones(size, dtype=self.exact, device=activation.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from seewhy.explainers.attention_filter.regions import Region, pulled
 
@@ -33,8 +34,8 @@ class Gaussian(Region):
         exponents = -(apart @ factor).square().sum(-1) / 2
         # Not to underflow where the mean lies between narrow cells.
         heights = (exponents - exponents.amax(-1, keepdim=True)).exp()
-        filters: Tensor = self.rho * heights / heights.norm(dim=-1, keepdim=True)
-        return filters
+        found: Tensor = self.rho * heights / vector_norm(heights, dim=-1, keepdim=True)
+        return found
 
     def project(self, points: Float[Tensor, "N G P"]) -> Float[Tensor, "N G P"]:
         low, high = self._bounds(points)
@@ -76,8 +77,8 @@ class Gaussian(Region):
         found = self.slope(points, gradient)
         low, high = self._bounds(points)
         held = ((points <= low) & (found > 0)) | ((points >= high) & (found < 0))
-        most = self.rho * gradient.flatten(1).norm(dim=1)
-        left: Tensor = torch.where(held, 0.0, found).flatten(1).norm(dim=1)
+        most = self.rho * vector_norm(gradient, dim=(1, 2))
+        left: Tensor = vector_norm(torch.where(held, 0.0, found), dim=(1, 2))
         return left / torch.where(most > 0, most, 1.0)
 
     def free(self, variables: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:

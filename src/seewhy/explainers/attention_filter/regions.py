@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 Pull = Callable[[Tensor], Tensor]
 
@@ -71,7 +72,7 @@ class Sphere(Region):
     """Filters of either sign of norm rho: the constraint of the paper."""
 
     def project(self, points: Float[Tensor, "N G P"]) -> Float[Tensor, "N G P"]:
-        norms = points.norm(dim=-1, keepdim=True)
+        norms = vector_norm(points, dim=-1, keepdim=True)
         uniform = torch.full_like(points, self.rho / math.sqrt(points.shape[-1]))
         return torch.where(norms > 0, self.rho * points / _positive(norms), uniform)
 
@@ -90,8 +91,8 @@ class Sphere(Region):
         return _share(self.slope(points, gradient), gradient)
 
     def free(self, variables: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:
-        filters: Tensor = self.rho * variables / variables.norm(dim=-1, keepdim=True)
-        return filters
+        found: Tensor = self.rho * variables / vector_norm(variables, dim=-1, keepdim=True)
+        return found
 
 
 class NonNegativeSphere(Sphere):
@@ -119,11 +120,11 @@ class _Convex(Region):
     def residual(
         self, points: Float[Tensor, "N G P"], gradient: Float[Tensor, "N G S"]
     ) -> Float[Tensor, " N"]:
-        size = _positive(gradient.flatten(1).norm(dim=1))
-        scale = points.flatten(1).norm(dim=1).clamp_min(self.rho)
+        size = _positive(vector_norm(gradient, dim=(1, 2)))
+        scale = vector_norm(points, dim=(1, 2)).clamp_min(self.rho)
         step = gradient / size[:, None, None] * scale[:, None, None]
-        moved: Tensor = (self.project(points - step) - points).flatten(1).norm(dim=1) / scale
-        return moved
+        found: Tensor = vector_norm(self.project(points - step) - points, dim=(1, 2)) / scale
+        return found
 
 
 class Simplex(_Convex):
@@ -183,8 +184,8 @@ def pulled(filters: Pull, points: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _share(part: Float[Tensor, "N G S"], whole: Float[Tensor, "N G S"]) -> Float[Tensor, " N"]:
-    share: Tensor = part.flatten(1).norm(dim=1) / _positive(whole.flatten(1).norm(dim=1))
-    return share
+    found: Tensor = vector_norm(part, dim=(1, 2)) / _positive(vector_norm(whole, dim=(1, 2)))
+    return found
 
 
 def _corner(points: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:

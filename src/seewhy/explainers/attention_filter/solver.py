@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from seewhy.explainers.attention_filter.objectives import Objective
 from seewhy.explainers.attention_filter.regions import Region, pulled
@@ -66,30 +67,31 @@ def projected(
     loss, gradient = objective(region.filters(points), everyone)
     slope = region.slope(points, gradient)
     residual = region.residual(points, gradient)
-    step = _norm(points).clamp_min(region.rho) / _nonzero(_norm(slope))
+    steepness = vector_norm(slope, dim=(1, 2))
+    step = vector_norm(points, dim=(1, 2)).clamp_min(region.rho) / _nonzero(steepness)
     longest = _LONGEST * step
     recent = loss[:, None].repeat(1, _MEMORY)
     best, idle = loss.clone(), torch.zeros_like(everyone)
     kept = points.clone(), loss.clone(), gradient.clone(), residual.clone()
     taken = torch.ones_like(everyone)
-    active = everyone[(residual > tolerance) & (_norm(slope) > 0)]
+    active = everyone[(residual > tolerance) & (steepness > 0)]
     for turn in range(1, iterations):
         if not len(active):
             break
         at, here = points[active], step[active]
         trial = region.project(at - here[:, None, None] * slope[active])
         moved = trial - at
-        found, steepness = objective(region.filters(trial), active)
+        found, changed = objective(region.filters(trial), active)
         promised = _ENOUGH * moved.flatten(1).square().sum(1) / (2 * here)
         bound = recent[active].amax(1) - promised + rounding * loss[active].abs()
         taken[active] += 1
         good = found <= bound
         step[active[~good]] *= _SHORTER
         rows, moved, trial = active[good], moved[good], trial[good]
-        turned = region.slope(trial, steepness[good])
+        turned = region.slope(trial, changed[good])
         step[rows] = torch.minimum(_spectral(moved, turned - slope[rows], step[rows], turn), longest[rows])
-        points[rows], loss[rows], gradient[rows], slope[rows] = trial, found[good], steepness[good], turned
-        residual[rows] = region.residual(trial, steepness[good])
+        points[rows], loss[rows], gradient[rows], slope[rows] = trial, found[good], changed[good], turned
+        residual[rows] = region.residual(trial, changed[good])
         recent[rows, turn % _MEMORY] = loss[rows]
         better = loss[active] < best[active] - rounding * best[active].abs()
         idle[active] = torch.where(better, 0, idle[active] + 1)
@@ -171,11 +173,6 @@ def descended(
     filters = region.free(variables)
     loss, gradient = objective(filters, everyone)
     return Solved(filters, loss, gradient, region.residual(filters, gradient), taken)
-
-
-def _norm(values: Float[Tensor, "N G P"]) -> Float[Tensor, " N"]:
-    norm: Tensor = values.flatten(1).norm(dim=1)
-    return norm
 
 
 def _nonzero(values: Tensor) -> Tensor:
