@@ -67,7 +67,7 @@ class SalientRelevance(Explainer):
         maps = {}
         for site, values in found.maps.items():
             salience = salient(values.flatten(0, 1), self.saliency, self.combine, self.sigma)
-            maps[site] = salience.values.unflatten(0, values.shape[:2])
+            maps[site] = salience.values.view(*values.shape[:2], *values.shape[3:])
             for place, more in enumerate(salience.notes):
                 notes[place // values.shape[1]].extend(more)
         return Computed(maps, tuple(tuple(dict.fromkeys(each)) for each in notes), found.reason, found.cost)

@@ -40,10 +40,6 @@ def coefficients(
     return here if bool(same) and bool(here.any()) else None
 
 
-def _instead(new: Tensor, _old: Tensor) -> Tensor:
-    return new
-
-
 def contrasted(
     found: Float[Tensor, "B T D"], outputs: Float[Tensor, "B D"], against: Against, count: int
 ) -> Float[Tensor, "B T D"] | None:
