@@ -24,7 +24,7 @@ class SalientRelevance(Explainer):
 
     title: ClassVar[str] = "Salient Relevance"
     paper: ClassVar[str] = "Li et al., 2017"
-    needs: ClassVar[str] = "operations that relevance propagation has rules for"
+    needs: ClassVar[str] = "operations that have a rule"
     signed: ClassVar[bool] = False
     presets: ClassVar = {
         "reference": {
