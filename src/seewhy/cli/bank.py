@@ -6,15 +6,16 @@ import json as to_json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
-from seewhy.cli.options import Model
-from seewhy.cli.progress import progress
-from seewhy.errors import SeewhyError, UsageError
+from seewhy.cli.options import Model, read_dataset
+from seewhy.cli.progress import resumable
+from seewhy.errors import UsageError
 
 if TYPE_CHECKING:
+    from seewhy.datasets import Manifest
     from seewhy.store import Counts
 
 bank = App(name="bank", help="Weights of training pictures, so that serving needs no back-propagation.")
@@ -175,13 +176,8 @@ def verify(bank: Path) -> int:
     return 0
 
 
-def _read(data: Path, kind: str, split: str | None) -> Any:
-    from seewhy.datasets import read
-
-    try:
-        manifest = read(data, kind, split)
-    except SeewhyError as error:
-        raise UsageError(str(error)) from error
+def _read(data: Path, kind: str, split: str | None) -> Manifest:
+    manifest = read_dataset(data, kind, split)
     for row in manifest.errors[:10]:
         print(f"seewhy: {row}", file=sys.stderr)
     return manifest
@@ -192,18 +188,14 @@ def _made(
 ) -> int:
     """Run it with a progress bar, and say how many pictures were done and failed."""
     before = 0
-    try:
-        with progress(doing, total) as advance:
+    with resumable(doing, total) as advance:
 
-            def seen(counts: Counts) -> None:
-                nonlocal before
-                advance(counts.done + counts.failed - before)
-                before = counts.done + counts.failed
+        def seen(counts: Counts) -> None:
+            nonlocal before
+            advance(counts.done + counts.failed - before)
+            before = counts.done + counts.failed
 
-            counts = run(seen)
-    except KeyboardInterrupt:
-        print("seewhy: what is done is kept; the same command goes on from there", file=sys.stderr)
-        raise
+        counts = run(seen)
     found = {"asked": counts.asked, "done": counts.done, "failed": counts.failed, "bank": str(folder)}
     if json:
         print(to_json.dumps(found, indent=1))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json as to_json
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from seewhy.cli.options import Model
-from seewhy.cli.progress import progress
+from seewhy.cli.options import Model, made_by, read_dataset
+from seewhy.cli.progress import resumable
 from seewhy.errors import SeewhyError, UsageError
 from seewhy.settings import Settings, listed
 
@@ -77,7 +75,6 @@ def evaluate(
         batch_size: Pictures per pass.
         json: Print the results as JSON.
     """
-    from seewhy.datasets import read
     from seewhy.evaluation.campaign import Campaign, Options
     from seewhy.evaluation.report import comma_separated, markdown, report
     from seewhy.files import written_whole
@@ -87,36 +84,20 @@ def evaluate(
     explainers = _explainers(methods, precision)
     measured, sanity = _metrics(metrics, precision)
     bounds = [_Bound.parse(text, [each.name for each in measured]) for text in require or []]
-    try:
-        manifest = read(data, kind, split, pictures)
-    except SeewhyError as error:
-        raise UsageError(str(error)) from error
-    network = model.load()
-    if network.preprocess is None:
-        raise UsageError(
-            f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
-        )
+    manifest = read_dataset(data, kind, split, pictures)
+    network = model.load_for_pictures()
     options = Options(samples, seed, target, strict, sanity, batch_size)
     campaign = Campaign(network, manifest, explainers, measured, out / "store", options)
     for line in _planned(campaign):
         print(line, file=sys.stderr)
     total = sum(len(each.evaluation.subjects.items) for each in campaign.parts) * len(campaign.named)
     left = sum(each.evaluation.left for each in campaign.parts)
-    try:
-        with progress("evaluating", total) as advance:
-            advance(total - left)
-            campaign.run(advance)
-    except KeyboardInterrupt:
-        print("seewhy: what is done is kept; the same command goes on from there", file=sys.stderr)
-        raise
+    with resumable("evaluating", total) as advance:
+        advance(total - left)
+        campaign.run(advance)
     results = campaign.to_json()
     results["requirements"] = [each.checked(results) for each in bounds]
-    page = report(
-        campaign,
-        results,
-        shlex.join(["seewhy", *sys.argv[1:]]),
-        datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
+    page = report(campaign, results, made_by())
     for name, text in (
         ("evaluation.json", to_json.dumps(results, indent=1)),
         ("table.csv", comma_separated(results)),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json as to_json
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from seewhy.cli.labels import Labels
-from seewhy.cli.options import Model
+from seewhy.cli.options import Model, made_by
 from seewhy.cli.progress import progress
 from seewhy.errors import NotApplicableError, SeewhyError, UsageError
 
@@ -69,11 +67,8 @@ def explain(
     paths = list(find(listed(images)))
     if not paths:
         raise UsageError("no pictures were asked for")
-    network = model.load()
-    if network.preprocess is None:
-        raise UsageError(
-            f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
-        )
+    network = model.load_for_pictures()
+    assert network.preprocess is not None
     try:
         question = parse_target(target, network)
     except SeewhyError as error:
@@ -152,7 +147,6 @@ class _Run:
                 print(f"seewhy: {name} left out: {error}", file=sys.stderr)
 
     def _new_report(self, found: list[Explanation]) -> Report:
-        from seewhy import __version__
         from seewhy.render import Report, panels
 
         network, first = self.network, found[0]
@@ -163,9 +157,7 @@ class _Run:
             "Network": f"{network.name}, {parameters / 1e6:.3g} million parameters, sha256 {first.digest[:12]}",
             "Preprocessing": _shown(network.preprocess.model_dump(exclude_defaults=True)),
             "Layer": f"{layers} ({first.reason})",
-            "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Version": f"seewhy {__version__}",
-            "Command": shlex.join(["seewhy", *sys.argv[1:]]),
+            **made_by(),
         }
         report = Report(f"Why {network.name} decides so", facts, panels.methods(found))
         for note in [*network.notes, *(f"{name} left out: {why}" for name, why in self.refused.items())]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from seewhy import __version__
+from seewhy.errors import SeewhyError, UsageError
+
 if TYPE_CHECKING:
+    from seewhy.datasets import Manifest
     from seewhy.network.network import Network
 
 
@@ -43,6 +50,42 @@ class Model:
         )
         network.module.to(self.device or _fastest())
         return network
+
+    def load_for_pictures(self) -> Network:
+        """The network, which must know how pictures become its input.
+
+        Raises:
+            UsageError: it does not.
+        """
+        network = self.load()
+        if network.preprocess is None:
+            raise UsageError(
+                f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
+            )
+        return network
+
+
+def read_dataset(data: Path, kind: str, split: str | None, pictures: Path | None = None) -> Manifest:
+    """A dataset that the command line names.
+
+    Raises:
+        UsageError: it cannot be read as that.
+    """
+    from seewhy.datasets import read
+
+    try:
+        return read(data, kind, split, pictures)
+    except SeewhyError as error:
+        raise UsageError(str(error)) from error
+
+
+def made_by() -> dict[str, str]:
+    """What a report says of the run that makes it."""
+    return {
+        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Version": f"seewhy {__version__}",
+        "Command": shlex.join(["seewhy", *sys.argv[1:]]),
+    }
 
 
 def _fastest() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,3 +18,14 @@ def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(doing, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def resumable(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """`progress` of work that is kept; whoever interrupts it is told how it goes on."""
+    try:
+        with progress(doing, total) as advance:
+            yield advance
+    except KeyboardInterrupt:
+        print("seewhy: what is done is kept; the same command goes on from there", file=sys.stderr)
+        raise

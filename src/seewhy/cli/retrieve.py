@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json as to_json
-import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from seewhy.cli.explain import listed
-from seewhy.cli.options import Model
+from seewhy.cli.options import Model, made_by
 from seewhy.cli.progress import progress
 from seewhy.errors import SeewhyError, UsageError
 
@@ -70,11 +67,7 @@ def retrieve(
     asked, searched = list(find(listed(queries))), list(find(gallery))
     if not asked or not searched:
         raise UsageError("no queries were given" if not asked else "no gallery was given")
-    network = model.load()
-    if network.preprocess is None:
-        raise UsageError(
-            f"it is not known how pictures become the input of {network.name}; pass --preprocess CARD"
-        )
+    network = model.load_for_pictures()
     try:
         embedding = network.embedding(output=_leaf(output))
     except SeewhyError as error:
@@ -127,7 +120,6 @@ class _Run:
                 self.report.add(row)
 
     def _new_report(self, found: Found) -> Report:
-        from seewhy import __version__
         from seewhy.render import Report
 
         first, width = found.explanation, self.embedding.width
@@ -136,9 +128,7 @@ class _Run:
             "Network": f"{self.network.name}, sha256 {first.digest[:12]}",
             "Embedding": f"{width} numbers, {normalised}, compared by {self.metric.replace('-', ' ')}",
             "Method": f"{first.method}, {', '.join(str(site) for site in first.maps)} ({first.reason})",
-            "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Version": f"seewhy {__version__}",
-            "Command": shlex.join(["seewhy", *sys.argv[1:]]),
+            **made_by(),
         }
         report = Report(
             f"Why {self.network.name} finds them alike", facts, _columns(found), lead=self._counts()

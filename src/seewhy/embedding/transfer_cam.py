@@ -68,10 +68,10 @@ class TransferCAM(Explainer):
         return Cost(forwards=work.pictures)
 
     def request(self, study: Study) -> None:
-        study.request(self._choice(study, self._bank(study)), False, self.precision)
+        study.request(self._choice(study, self._bank(study)[0]), False, self.precision)
 
     def compute(self, study: Study) -> Computed:
-        bank = self._bank(study)
+        bank, unknown = self._bank(study)
         choice = self._choice(study, bank)
         (site,) = choice.calls
         feature = study.feature(site, False, self.precision)
@@ -80,22 +80,21 @@ class TransferCAM(Explainer):
         found = bank.nearest(embeddings.float(), min(self.neighbours, len(bank.entries)), self.index)
         weights = bank.weights(found, feature.activation.shape[1], self.temperature, self.shuffled)
         maps = weighted(weights[:, None], feature.activation).expand(-1, study.scores.shape[1], -1, -1)
-        unknown = bank.check(study.network, study.digest)
         notes = tuple(
             (*remarks([maps], row), *_origin(bank, found, row), *filter(None, [unknown]))
             for row in range(study.arguments.batch)
         )
         return Computed({site: maps}, notes, "the layer of the bank", study.used(self.precision, False))
 
-    def _bank(self, study: Study) -> WeightBank:
+    def _bank(self, study: Study) -> tuple[WeightBank, str]:
+        """The bank, and what is not known of how it fits; empty where all is."""
         if self.bank is None:
             raise NotApplicableError(
                 "there is no bank to look weights up in: make one with `seewhy bank build DATA --model M --out "
                 "bank/`, and pass bank=bank/"
             )
         bank = opened(self.bank, study.network.device)
-        bank.check(study.network, study.digest)
-        return bank
+        return bank, bank.check(study.network, study.digest)
 
     @staticmethod
     def _choice(study: Study, bank: WeightBank) -> Choice:

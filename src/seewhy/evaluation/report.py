@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from seewhy import __version__
 from seewhy.evaluation.campaign import SAMPLE, Campaign, Part
 from seewhy.evaluation.standings import cell_text, rows
 from seewhy.evaluation.subjects import Pictures
@@ -86,23 +85,20 @@ def comma_separated(results: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def report(campaign: Campaign, results: Mapping[str, Any], command: str, date: str) -> Report:
+def report(campaign: Campaign, results: Mapping[str, Any], made_by: Mapping[str, str]) -> Report:
     """The page.
 
     Args:
         campaign: what was run.
         results: its `to_json`.
-        command: that made it.
-        date: when.
+        made_by: when, by which version and by which command.
     """
     network = campaign.network
     facts = {
         "Network": f"{network.name}, sha256 {network.digest[:12]}",
         "Pictures": f"{results['dataset']} ({results['kind']}), explained for the {results['target']}",
         "Seed": str(results["seed"]),
-        "Date": date,
-        "Version": f"seewhy {__version__}",
-        "Command": command,
+        **made_by,
     }
     for part in results["parts"]:
         for metric in part["metrics"]:

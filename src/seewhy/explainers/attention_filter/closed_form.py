@@ -49,7 +49,7 @@ def kept(
         free[left] = wanted[changed]
     # On the way to ones a loss of zero stays zero.
     filters = torch.where(several[:, None], _until(filters, 1 - filters, rho), filters)
-    return filters * rho / _nonzero(filters.norm(dim=1, keepdim=True)), ~several
+    return filters * rho / nonzero(filters.norm(dim=1, keepdim=True)), ~several
 
 
 def _on_sphere(
@@ -71,7 +71,7 @@ def _on_sphere(
     short = _norm(parts, values, floor + tiny) < rho * (1 - _ROUNDING)
     multiplier = torch.where(short, floor, _multiplier(parts, values, floor + tiny, rho))
     lowest = short & (values + multiplier <= tiny)
-    found = torch.where(lowest, 0.0, parts / _nonzero(values + multiplier))
+    found = torch.where(lowest, 0.0, parts / nonzero(values + multiplier))
     # Eigenvectors leave rounding where entries are not free.
     found = torch.einsum("nst,nt->ns", vectors, found) * shown
     if signed:
@@ -92,14 +92,14 @@ def _multiplier(parts: Tensor, values: Tensor, low: Tensor, rho: float) -> Float
             break
         low, high = torch.where(size > rho, multiplier, low), torch.where(size > rho, high, multiplier)
         # Newton's step on 1 / |f|, which is nearly straight (More and Sorensen, 1983), or the middle.
-        curve = (parts.square() / _nonzero(values + multiplier) ** 3).sum(1, keepdim=True)
-        step = multiplier + (size - rho) / rho * size.square() / _nonzero(curve)
+        curve = (parts.square() / nonzero(values + multiplier) ** 3).sum(1, keepdim=True)
+        step = multiplier + (size - rho) / rho * size.square() / nonzero(curve)
         multiplier = torch.where((step > low) & (step < high), step, (low + high) / 2)
     return multiplier
 
 
 def _norm(parts: Tensor, values: Tensor, multiplier: Tensor) -> Float[Tensor, "N 1"]:
-    found: Tensor = vector_norm(parts / _nonzero(values + multiplier), dim=1, keepdim=True)
+    found: Tensor = vector_norm(parts / nonzero(values + multiplier), dim=1, keepdim=True)
     return found
 
 
@@ -109,9 +109,9 @@ def _until(found: Tensor, along: Tensor, rho: float) -> Tensor:
     cross = (found * along).sum(1, keepdim=True)
     lacking = (rho**2 - found.square().sum(1, keepdim=True)).clamp_min(0)
     root = (cross.square() + squared * lacking).sqrt()
-    return found + (root - cross) / _nonzero(squared) * along
+    return found + (root - cross) / nonzero(squared) * along
 
 
-def _nonzero(values: Tensor) -> Tensor:
+def nonzero(values: Tensor) -> Tensor:
     """Divisors: 1 where there is nothing to divide."""
     return torch.where(values == 0, 1.0, values)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from seewhy.explainers.attention_filter.closed_form import nonzero
 from seewhy.explainers.attention_filter.objectives import Objective
 from seewhy.explainers.attention_filter.regions import Region, pulled
 
@@ -68,7 +69,7 @@ def projected(
     slope = region.slope(points, gradient)
     residual = region.residual(points, gradient)
     steepness = vector_norm(slope, dim=(1, 2))
-    step = vector_norm(points, dim=(1, 2)).clamp_min(region.rho) / _nonzero(steepness)
+    step = vector_norm(points, dim=(1, 2)).clamp_min(region.rho) / nonzero(steepness)
     longest = _LONGEST * step
     recent = loss[:, None].repeat(1, _MEMORY)
     best, idle = loss.clone(), torch.zeros_like(everyone)
@@ -111,8 +112,8 @@ def _spectral(moved: Tensor, turned: Tensor, before: Tensor, turn: int) -> Float
     """The step by which the slope would vanish if the curvature stayed as it was along the last one."""
     moved, turned = moved.flatten(1), turned.flatten(1)
     along = (moved * turned).sum(1)
-    long = moved.square().sum(1) / _nonzero(along)
-    short = along / _nonzero(turned.square().sum(1))
+    long = moved.square().sum(1) / nonzero(along)
+    short = along / nonzero(turned.square().sum(1))
     return torch.where(along > 0, short if turn % 2 else long, before / _SHORTER)
 
 
@@ -173,8 +174,3 @@ def descended(
     filters = region.free(variables)
     loss, gradient = objective(filters, everyone)
     return Solved(filters, loss, gradient, region.residual(filters, gradient), taken)
-
-
-def _nonzero(values: Tensor) -> Tensor:
-    """Divisors: 1 where there is nothing to divide."""
-    return torch.where(values == 0, 1.0, values)
