@@ -106,7 +106,20 @@ class Embedder(nn.Module):
         return pooled
 
 
-def ants_and_bees(steps: int = 300) -> tuple[Network, float, list[str]]:
+def trained_head(
+    module: Embedder, inputs: Float[Tensor, "N K"], labels: Int[Tensor, " N"], steps: int = 300
+) -> None:
+    """Train the head by triplets with the hardest negatives, on pooled features that stay as they are."""
+    optimizer = torch.optim.Adam(module.head.parameters(), 1e-3)
+    for _ in range(steps):
+        rows = torch.randperm(len(inputs))[:64]
+        loss = triplet_loss(module.head(inputs[rows]), labels[rows], "hard")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def ants_and_bees() -> tuple[Network, float, list[str]]:
     """A head trained by triplets on the training photographs; recall at 1 among the others, and these."""
     weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
     whole = load("torchvision:mobilenet_v2", weights=weights, offline=True)
@@ -121,13 +134,7 @@ def ants_and_bees(steps: int = 300) -> tuple[Network, float, list[str]]:
         labels = torch.tensor([int(path.parent.name == "bees") for path in paths])
         seen[split] = paths, torch.cat(pooled).clone(), labels
     _, inputs, labels = seen["train"]
-    optimizer = torch.optim.Adam(module.head.parameters(), 1e-3)
-    for _ in range(steps):
-        rows = torch.randperm(len(inputs))[:64]
-        loss = triplet_loss(module.head(inputs[rows]), labels[rows], "hard")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    trained_head(module, inputs, labels)
     paths, inputs, labels = seen["val"]
     with torch.inference_mode():
         recall = ranking(module.head(inputs), labels).recall(1)

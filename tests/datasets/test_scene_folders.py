@@ -66,3 +66,11 @@ def test_broken_lines_are_error_rows_and_the_others_stay(folder, picture) -> Non
 def test_scenes_have_no_splits(folder) -> None:
     with pytest.raises(InputError, match="no splits"):
         datasets.read(folder, split="val")
+
+
+def test_an_attribute_can_be_the_label(tmp_path) -> None:
+    write(seewhy.Pairs(2, views=2, size=48), tmp_path)
+    manifest = datasets.read(tmp_path).labelled_by("individual")
+    assert [each.labels for each in manifest] == [("cat 0",), ("cat 0",), ("cat 1",), ("cat 1",)]
+    with pytest.raises(InputError, match=r"has no attribute 'owner'; it has .*individual"):
+        manifest.labelled_by("owner")

@@ -12,7 +12,7 @@ from cyclopts import App
 
 from seewhy.cli.options import Model, read_dataset
 from seewhy.cli.progress import resumable
-from seewhy.errors import UsageError
+from seewhy.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from seewhy.datasets import Manifest
@@ -38,6 +38,7 @@ def build(
     weights_format: Literal["float16", "float32"] = "float16",
     kind: str = "auto",
     split: str | None = None,
+    label_by: str | None = None,
     batch_size: int = 48,
     seed: int = 0,
     json: bool = False,
@@ -60,6 +61,7 @@ def build(
         weights_format: Number format of the weights; float32 is exact, and twice as large.
         kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
         split: Such as train, where the dataset has splits.
+        label_by: An attribute of the main objects that says who belongs together, as `individual` of scenes in views.
         batch_size: Pictures per pass, among which triplets are chosen; a multiple of six.
         seed: Of all that is drawn.
         json: Print the counts as JSON.
@@ -87,7 +89,7 @@ def build(
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{first['loc'][-1]}: {first['msg']}") from error
-    manifest, network = _read(data, kind, split), model.load()
+    manifest, network = _read(data, kind, split, label_by), model.load()
     return _made(
         "building",
         out,
@@ -105,6 +107,7 @@ def append(
     bank: Path,
     kind: str = "auto",
     split: str | None = None,
+    label_by: str | None = None,
     json: bool = False,
 ) -> int:
     """Add the pictures of a dataset that a bank does not have yet.
@@ -114,11 +117,12 @@ def append(
         bank: Folder of the bank.
         kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
         split: Such as train, where the dataset has splits.
+        label_by: As when it was built.
         json: Print the counts as JSON.
     """
     from seewhy.embedding.building import append_to_bank
 
-    manifest, network = _read(data, kind, split), model.load()
+    manifest, network = _read(data, kind, split, label_by), model.load()
     return _made(
         "appending",
         bank,
@@ -176,8 +180,13 @@ def verify(bank: Path) -> int:
     return 0
 
 
-def _read(data: Path, kind: str, split: str | None) -> Manifest:
+def _read(data: Path, kind: str, split: str | None, label_by: str | None) -> Manifest:
     manifest = read_dataset(data, kind, split)
+    if label_by is not None:
+        try:
+            manifest = manifest.labelled_by(label_by)
+        except InputError as error:
+            raise UsageError(f"--label-by: {error}") from error
     for row in manifest.errors[:10]:
         print(f"seewhy: {row}", file=sys.stderr)
     return manifest

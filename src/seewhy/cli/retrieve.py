@@ -29,6 +29,7 @@ def retrieve(
     gallery: list[str],
     model: Model,
     method: str | None = None,
+    bank: Path | None = None,
     top: int = 5,
     out: Path = Path("seewhy-retrieve"),
     output: str | None = None,
@@ -44,7 +45,9 @@ def retrieve(
 
     Args:
         gallery: Where to look: pictures, folders, globs; repeat for several. A query that lies there is left out.
-        method: A method, with settings after a colon. `seewhy methods` lists them. Grad-CAM by default.
+        method: A method, with settings after a colon. `seewhy methods` lists them. Grad-CAM by default, transfer-cam
+            with a bank.
+        bank: Folder of a bank, for a method that looks weights up in one; see `seewhy bank`.
         top: Matches per query.
         out: Folder for the report, the results and the maps; made if need be.
         output: Which of the network's outputs is the embedding, by name or position; found by default.
@@ -53,7 +56,7 @@ def retrieve(
         batch_size: Pictures per pass.
         json: Print the results as JSON.
     """
-    from seewhy.embedding.retrieve import METHOD, embed
+    from seewhy.embedding.retrieve import BANKED, METHOD, embed
     from seewhy.embedding.retrieve import retrieve as found_in
     from seewhy.explainers.base import make
     from seewhy.network.images import find
@@ -61,7 +64,9 @@ def retrieve(
     if top < 1 or rows < 0 or batch_size < 1:
         raise UsageError("--top and --batch-size must be at least 1, and --rows at least 0")
     try:
-        explainer = make(method or METHOD)
+        explainer = make(
+            method or (METHOD if bank is None else BANKED), **({} if bank is None else {"bank": bank})
+        )
     except SeewhyError as error:
         raise UsageError(str(error)) from error
     asked, searched = list(find(listed(queries))), list(find(gallery))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -216,6 +216,24 @@ class Manifest:
         """The pictures that no error row is about."""
         faulty = {row.id for row in self.errors}
         return tuple(item for item in self.items if item.id not in faulty)
+
+    def labelled_by(self, attribute: str) -> Manifest:
+        """The same pictures, each with the value of an attribute as its only label.
+
+        Args:
+            attribute: of the picture, or else of its main object, the first.
+
+        Raises:
+            InputError: a picture has no such attribute; the message says which it has.
+        """
+        items = []
+        for each in self.items:
+            known = {**(each.objects[0].attributes if each.objects else {}), **each.attributes}
+            if attribute not in known:
+                has = ", ".join(sorted(known)) or "none"
+                raise InputError(f"{each.id} of {self.root} has no attribute {attribute!r}; it has {has}")
+            items.append(replace(each, labels=(known[attribute],)))
+        return replace(self, items=tuple(items), classes={})
 
     def index(self, label: str) -> int:
         """A label's place among `classes`; where the dataset lists no classes, the number that the label is.

@@ -21,6 +21,7 @@ from seewhy.network.network import Network
 from seewhy.targets import Similarity
 
 METHOD = "grad-cam"
+BANKED = "transfer-cam"  # where a bank is at hand
 Metric = Literal["cosine", "inner-product"]
 
 
