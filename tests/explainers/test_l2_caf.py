@@ -11,10 +11,11 @@ from slow import close, linear, network, pairs, pictures
 from torch import nn
 
 import seewhy
-from seewhy import L2CAF, Classes, Probability, Top
+from seewhy import L2CAF, Classes, Probability, Scenes, Top
 from seewhy.errors import NotApplicableError, TargetError
 from seewhy.explainers.attention_filter.reading import BEFORE, NO_CLASS
 from seewhy.explainers.l2_caf import EVEN, NO_EVIDENCE, SEVERAL, UNSETTLED
+from seewhy.network.reinitialise import reinitialise
 
 
 def class_maps(net, images):
@@ -180,6 +181,27 @@ def test_of_two_classes_in_a_picture_each_map_shows_its_own_and_not_the_other(la
 def test_the_magnitudes_of_the_paper_s_filter_light_up_the_other_class_too():
     found = L2CAF(contrast="all", constraint="sphere", magnitude=True)(Colours(), patches(), 0)
     assert shares(found.values)[1] > 0.4
+
+
+def test_with_random_weights_the_kept_output_lies_anywhere_and_the_class_loses_most_of_its_place():
+    scenes = list(Scenes(24, seed=77, size=96))
+
+    def on_objects(net):
+        """Beside chance: how much more of the evidence lies on the objects than they have of the area."""
+        found = [seewhy.planted_truth([L2CAF(mode=mode)], net, scenes) for mode in ("oblivious", "class")]
+        return [each["l2-caf"].mean("object") - each["constant"].mean("object") for each in found]
+
+    rolls = []
+    for seed in range(4):
+        net = seewhy.load("demo")
+        reinitialise(net, list(net.module.modules()), f"{seed}")
+        rolls.append(on_objects(net))
+    kept, of_class = np.mean(rolls, 0)
+    trained_kept, trained_class = on_objects(seewhy.load("demo"))
+    assert abs(kept) < 0.03  # one standard error of the pictures
+    assert trained_kept > 0.3
+    # Untrained layers, too, answer to what differs from its background, and one class to its colours.
+    assert of_class < trained_class / 2
 
 
 class Embedder(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from seewhy.explainers.activation import check_finite
 from seewhy.explainers.attention_filter.asked import Against
 from seewhy.explainers.attention_filter.filters import Constraint, Filters, Search, Solver, Subject, solve
+from seewhy.explainers.attention_filter.objectives import PROBES
 from seewhy.explainers.attention_filter.reading import kept, matrix, raised
 from seewhy.explainers.attention_filter.solver import Descent
 from seewhy.explainers.base import Computed, Explainer, Workload
@@ -132,7 +133,8 @@ class L2CAF(Explainer):
 
     def plan(self, work: Workload, network: Network) -> Cost:
         sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
-        runs = sites * (work.pictures if self.mode == "oblivious" else work.scores) * (self.iterations + 3)
+        filters = work.pictures if self.mode == "oblivious" else work.scores
+        runs = sites * (filters * (self.iterations + 4) + PROBES)
         # A head that cannot be replayed is run as a whole.
         return Cost(work.pictures * (1 + sites) + runs, runs, runs)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from seewhy.errors import InputError, NotApplicableError
 from seewhy.explainers.attention_filter.filters import Search, attention_filter
+from seewhy.explainers.attention_filter.objectives import sees_averages
 
 PICTURES, CHANNELS, OUTPUTS = 3, 8, 60
 
@@ -195,6 +196,48 @@ def test_behind_a_relu_the_non_negative_filter_is_found_and_the_signed_one_is_sa
     signed = attention_filter(shown.clamp_min(0), one_sided, above_all((1,)), search=Search("sphere"))
     assert int(signed.dark.min()) > 0
     assert not attention_filter(shown, head, above_all((1,))).dark.any()
+
+
+def test_behind_a_relu_each_entry_of_the_signed_filter_goes_to_the_side_that_raises_more():
+    shown = drawn(PICTURES, CHANNELS, 4, 5)
+    head = frozen(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, OUTPUTS))
+    weight = 2 * head[3].weight[1] - head[3].weight.sum(0)
+    above, below = (torch.einsum("k,bkij->bij", weight, each.relu()).flatten(1) for each in (shown, -shown))
+    best = torch.where(above >= below, above.clamp_min(0), -below.clamp_min(0))
+    expected = best / best.norm(dim=1, keepdim=True)
+    found = attention_filter(shown, head, above_all((1,)), search=Search("sphere"))
+    assert (expected < 0).any(1).all()
+    assert torch.allclose(found.values.flatten(1), expected, atol=1e-6)
+
+
+def test_a_head_that_sees_only_averages_is_given_averages_and_the_filter_is_the_same():
+    shown = activation()
+    layers = nn.Linear(CHANNELS, 40), nn.Tanh(), nn.Linear(40, OUTPUTS)
+    head = frozen(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *layers)
+
+    def of_whole_grids(maps):
+        if maps.shape[2:] != shown.shape[2:]:
+            raise RuntimeError("a window of a fixed size")
+        return head(maps)
+
+    for coefficients in (None, above_all()):
+        found, slow = (attention_filter(shown, each, coefficients) for each in (head, of_whole_grids))
+        assert torch.allclose(found.values, slow.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "averages"),
+    [
+        (lambda maps: torch.tanh(maps.mean((2, 3))), True),
+        (lambda maps: nn.functional.normalize(maps.mean((2, 3)), dim=1), True),
+        (lambda maps: maps.relu().mean((2, 3)), False),
+        (lambda maps: maps.amax((2, 3)), False),
+        (lambda maps: maps.flatten(1), False),
+        (lambda maps: nn.functional.avg_pool2d(maps, (4, 5)).flatten(1), False),
+    ],
+)
+def test_whether_a_head_sees_only_averages_is_measured(head, averages):
+    assert sees_averages(lambda maps, _pictures: head(maps), activation()) is averages
 
 
 def test_a_normalised_head_keeps_its_output_under_the_uniform_filter_and_says_so():

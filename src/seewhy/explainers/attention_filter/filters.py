@@ -23,6 +23,7 @@ from seewhy.explainers.attention_filter.objectives import (
     Run,
     matching,
     raising,
+    sees_averages,
 )
 from seewhy.explainers.attention_filter.regions import Box, NonNegativeSphere, Region, Simplex, Sphere
 from seewhy.explainers.attention_filter.solver import Descent, Solved, descended, projected
@@ -227,7 +228,8 @@ class _Problem:
             loss = matching(subject.outputs, pictures)
         else:
             loss = raising(subject.coefficients.flatten(0, 1))
-        self.head = Replayed(activation, pictures, subject.run, loss)
+        pooled = matrix is None and sees_averages(subject.run, activation)
+        self.head = Replayed(activation, pictures, subject.run, loss, pooled)
         # Steps on the head's matrix run no head.
         self.objective: Objective = self.head if matrix is None else matrix
         self.rounding = 4 * torch.finfo(activation.dtype if matrix is None else self.exact).eps
@@ -268,7 +270,13 @@ class _Problem:
         uniform = self.region.uniform(self._ones())
         loss, gradient = self.objective(uniform, self.rows)
         even = loss <= _NOTHING * self.nothing
-        points = self.region.starts(gradient) if starts is None else starts
+        if starts is not None:
+            points = starts
+        elif type(self.region) is Sphere:
+            _, mirrored = self.objective(-uniform, self.rows)
+            points = self.region.furthest(_steeper(-gradient, -mirrored))
+        else:
+            points = self.region.starts(gradient)
         if starts is None and points.shape == uniform.shape:
             other, _ = self.objective(points, self.rows)
             points = torch.where((other < loss)[:, None, None], points, uniform)
@@ -325,3 +333,12 @@ class _Problem:
         activation = self.subject.activation
         size = (self.count, self.groups, activation[0, 0].numel() // self.groups)
         return torch.ones(size, dtype=self.exact, device=activation.device)
+
+
+def _steeper(above: Float[Tensor, "N G S"], below: Float[Tensor, "N G S"]) -> Float[Tensor, "N G S"]:
+    """Where each entry should go, by the loss's descent where entries are positive and where they are negative.
+
+    Behind a ReLU these differ. A head that adds up positions has its optimum there, which steps from one side miss.
+    """
+    positive, negative = above.clamp_min(0), (-below).clamp_min(0)
+    return torch.where(positive >= negative, positive, -negative)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from seewhy.cancellation import stop_if_asked
 from seewhy.network.precision import exact_type, in_chunks
 from seewhy.network.probe import begin_graph, gradients
 
@@ -20,6 +21,8 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From filters (M, G, S), and which of the N that are looked for each is, to losses (M,) and their gradients."""
 
 _AT_ONCE = 1 << 22  # numbers of the layer, whose head's graph holds several times as many
+PROBES = 4  # evaluations of the head that `sees_averages` takes
+_SAME = 1e-5  # of the largest output: how far rounding takes the same sums
 _INSIDE = 1e-12  # of a filter: a ReLU that reads the layer has no slope at zero, but a little inside
 
 
@@ -32,6 +35,8 @@ class Replayed:
         pictures: per filter, the picture that it is for.
         run: the head.
         loss: what its outputs are judged by.
+        pooled: whether the head sees only averages over positions, as `sees_averages` says: then the layer is
+            filtered and averaged by one matrix product, and the head is given grids of one cell.
         evaluations: how often a filtered activation was run and differentiated so far.
     """
 
@@ -39,6 +44,7 @@ class Replayed:
     pictures: Int[Tensor, " N"]
     run: Run
     loss: Loss
+    pooled: bool = False
     evaluations: int = 0
 
     def __call__(
@@ -56,7 +62,19 @@ class Replayed:
             (found,) = gradients(losses[:, None], [leaf])
             return losses.detach(), found[0].to(exact).reshape(filters[start:stop].shape)
 
-        parts = in_chunks(part, len(rows), max(1, _AT_ONCE // activation[0].numel()))
+        def averaged(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            pictures, some = self.pictures[rows[start:stop]], rows[start:stop]
+            maps = activation.flatten(2)
+            maps = maps if torch.equal(pictures, torch.arange(len(maps)).to(pictures)) else maps[pictures]
+            own = shown[start:stop].to(activation.dtype).flatten(1) / maps.shape[2]
+            leaf, copy = begin_graph((maps @ own[:, :, None])[..., None])
+            losses = self.loss(self.run(copy, pictures), some).to(exact)
+            (found,) = gradients(losses[:, None], [leaf])
+            slope = found[0][:, None, :, 0, 0] @ maps / maps.shape[2]
+            return losses.detach(), slope.to(exact).reshape(filters[start:stop].shape)
+
+        chunk = max(1, _AT_ONCE // activation[0].numel())
+        parts = in_chunks(averaged if self.pooled else part, len(rows), chunk)
         self.evaluations += len(rows)
         losses, found = (torch.cat(each) for each in zip(*parts, strict=True))
         return losses, found
@@ -92,6 +110,27 @@ class Linear:
     ) -> tuple[Float[Tensor, " M"], Float[Tensor, "M G S"]]:
         direction = self.direction[rows]
         return self.offset[rows] - (direction * filters).flatten(1).sum(1), -direction
+
+
+def sees_averages(run: Run, activation: Float[Tensor, "B K *grid"]) -> bool:
+    """Whether a head sees only averages over a grid of two axes, and takes them on a grid of one cell: measured."""
+    if activation.ndim != 4:
+        return False
+    here = activation[:1].detach()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(here.shape, generator=generator).to(here) * (here.std() + 1e-12)
+    nobody = torch.zeros(1, dtype=torch.long, device=here.device)
+    for strength in (1, 10):
+        stop_if_asked()
+        trial = here + strength * noise
+        try:
+            with torch.no_grad():
+                whole, cell = run(trial, nobody), run(trial.mean((2, 3), keepdim=True), nobody)
+        except (RuntimeError, ValueError):
+            return False  # pooling with windows of a fixed size, or a layout that is no grid
+        if whole.shape != cell.shape or bool((whole - cell).abs().max() > _SAME * whole.abs().max()):
+            return False
+    return True
 
 
 def matching(normal: Float[Tensor, "B D"], pictures: Int[Tensor, " N"]) -> Loss:
