@@ -59,7 +59,7 @@ def build(
         clusters: Keep the mean weights of so many clusters instead (needs scikit-learn).
         normalize: Bring embeddings to unit length, so that cosines decide.
         weights_format: Number format of the weights; float32 is exact, and twice as large.
-        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as train, where the dataset has splits.
         label_by: An attribute of the main objects that says who belongs together, as `individual` of scenes in views.
         batch_size: Pictures per pass, among which triplets are chosen; a multiple of six.
@@ -115,7 +115,7 @@ def append(
     Args:
         data: A folder of classes, a CSV, or a dataset.
         bank: Folder of the bank.
-        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as train, where the dataset has splits.
         label_by: As when it was built.
         json: Print the counts as JSON.

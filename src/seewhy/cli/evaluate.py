@@ -66,7 +66,7 @@ def evaluate(
         seed: Of the sample and of all that is drawn.
         target: What is explained: the label, or what the network predicts; labels where all are known.
         strict: Also take every picture whose boxes cover less than a third of it.
-        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as val, where the dataset has splits.
         pictures: The folder of the pictures, where it is not where the layout puts it.
         precision: Number format of forwards without a gradient, for methods and metrics that do not say.

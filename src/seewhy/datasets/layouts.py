@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from seewhy.datasets import coco, cub, folder, imagenet, scenes, table, voc, wsol
+from seewhy.datasets import coco, cub, folder, houses, imagenet, scenes, table, voc, wsol
 from seewhy.datasets.manifest import Manifest
 from seewhy.errors import InputError
 
@@ -14,6 +14,7 @@ from seewhy.errors import InputError
 KINDS: dict[str, ModuleType] = {
     "scenes": scenes,
     "cub": cub,
+    "houses": houses,
     "wsol": wsol,
     "voc": voc,
     "coco": coco,
@@ -52,7 +53,7 @@ def read(
 
     Args:
         path: a folder, or the file that lists the pictures.
-        kind: "auto", or one of "folder", "csv", "imagenet", "wsol", "voc", "coco", "cub", "scenes".
+        kind: "auto", or one of "folder", "csv", "imagenet", "wsol", "voc", "coco", "houses", "cub", "scenes".
         split: such as "val", where the dataset has splits; all that there are where None.
         pictures: the folder of the pictures, where it is not where the layout puts it.
 
