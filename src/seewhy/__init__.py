@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
     from seewhy.saliency import ContextAwareSaliency as ContextAwareSaliency
+    from seewhy.scenes import Houses as Houses
     from seewhy.scenes import Pairs as Pairs
     from seewhy.scenes import Scenes as Scenes
     from seewhy.scenes import Watermark as Watermark
@@ -177,7 +178,7 @@ _PLACES = {
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
     "saliency": ["ContextAwareSaliency"],
-    "scenes": ["Pairs", "Scenes", "Watermark"],
+    "scenes": ["Houses", "Pairs", "Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
         "Regression", "Similarity", "Target", "Top",

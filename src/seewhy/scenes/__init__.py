@@ -1,7 +1,8 @@
 """Pictures whose truth is known to the pixel, drawn from a seed."""
 
+from seewhy.scenes.houses import Houses
 from seewhy.scenes.pairs import Pairs
 from seewhy.scenes.scene import CLASSES, Scene, Scenes
 from seewhy.scenes.watermark import Watermark
 
-__all__ = ["CLASSES", "Pairs", "Scene", "Scenes", "Watermark"]
+__all__ = ["CLASSES", "Houses", "Pairs", "Scene", "Scenes", "Watermark"]
