@@ -76,7 +76,9 @@ def summarize(
     recipe = _recipe(mask, regions, descriptors, clustering, seed)
     manifest = read_dataset(data, kind, split)
     network = model.load_for_pictures()
-    other = None if features_of is None else load(features_of, weights=features_weights, offline=model.offline)
+    other = (
+        None if features_of is None else load(features_of, weights=features_weights, offline=model.offline)
+    )
     wanted = int(target) if target is not None and target.isdecimal() else target
     before = 0
     with resumable("summarising", _WHOLE) as advance:
@@ -125,8 +127,8 @@ def _recipe(mask: str, regions: str, descriptors: str, clustering: str, seed: in
 def _said(found: Summaries, out: Path) -> str:
     low, high = found.interval
     lines = [
-        f"{len(found)} summaries of {found.label!r}, {low} to {high} clusters when a fifth of the pictures is left out; "
-        f"they explain {found.completeness:.0%} of what the masks cost"
+        f"{len(found)} summaries of {found.label!r}, {low} to {high} clusters when a fifth of the pictures is left "
+        f"out; they explain {found.completeness:.0%} of what the masks cost"
     ]
     for place, each in enumerate(found.summaries, 1):
         effect = each.effect

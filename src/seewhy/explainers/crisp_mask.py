@@ -13,9 +13,8 @@ from torch import Tensor
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.baseline import CHOICES, Baseline, baseline, blurred
 from seewhy.explainers.draws import generator, picture_keys
-from seewhy.explainers.masking import Score
 from seewhy.explainers.perturbation.descent import EVERY, Found, descended
-from seewhy.explainers.perturbation.game import Game, Kind, Scale, settled_scores
+from seewhy.explainers.perturbation.game import Game, Kind, Question, Scale, Score, settled_scores
 from seewhy.explainers.perturbation.superpixels import means, superpixels
 from seewhy.explainers.perturbation.terms import Weights, asked
 from seewhy.explainers.pixels import REASON, remarks
@@ -35,8 +34,8 @@ _MOST_ON_CPU, _MOST = 32, 128  # masks whose graph is held at once
 _REFERENCE: dict[str, Any] = {
     "score": "probability", "scale": "none", "start": "disc", "normalise": True, "handover": "8-bit", "reach": 5,
     "gradient": "straight-through", "jitter": 0, "last_rate": 0.1, "tolerance": 0.0,
-    "smooth_weights": {"sparsity": 0.5, "variation": 1e-2, "binary": 0.0},
-    "sharp_weights": {"sparsity": 0.01, "variation": 1.0, "binary": 2.0},
+    "smooth_weights": Weights(sparsity=0.5, variation=1e-2, binary=0.0),
+    "sharp_weights": Weights(sparsity=0.01, variation=1.0, binary=2.0),
 }  # fmt: skip
 
 
@@ -56,13 +55,13 @@ class CrispMask(Explainer):
     subtracts_scores: ClassVar[bool] = True
     presets: ClassVar = {
         "reference": _REFERENCE,
-        "v1": {**_REFERENCE, "smooth_weights": {"sparsity": 0.01, "variation": 1e-4, "binary": 0.0}},
+        "v1": {**_REFERENCE, "smooth_weights": Weights(sparsity=0.01, variation=1e-4, binary=0.0)},
         # lambda_1 = 1e-4 and lambda_tv = 1e-2 of sums over 28 x 28 values, here of means.
         "fong": {
             **_REFERENCE,
             "jitter": 4,
             "sharp": 0,
-            "smooth_weights": {"sparsity": 1e-4 * 784, "variation": 1e-2 * 756, "binary": 0.0},
+            "smooth_weights": Weights(sparsity=1e-4 * 784, variation=1e-2 * 756, binary=0.0),
         },
     }
 
@@ -73,9 +72,10 @@ class CrispMask(Explainer):
         "(`preservation`), or both (`hybrid`, two forwards a step).",
     )
     score: Score = Field(
-        default="log-probability",
-        description="What is scored: the probability of the target's classes, which is flat where it is near 1, its "
-        "logarithm, or the target itself, as are targets that are no classes.",
+        default="log-odds",
+        description="What is scored: the probability p of the target's classes, which is flat near 0 and near 1, its "
+        "logarithm, flat near 1, the log-odds log p / (1 - p), or the target itself, as are targets that are no "
+        "classes.",
     )
     scale: Scale = Field(
         default="share",
@@ -98,7 +98,7 @@ class CrispMask(Explainer):
         description="What is asked of the mask on the coarse grid.",
     )
     sharp_weights: Weights = Field(
-        default=Weights(sparsity=0.5, variation=1.0, binary=0.5),
+        default=Weights(sparsity=0.2, variation=2.0, binary=0.5),
         description="What is asked of the mask on the pixels.",
     )
     superpixel_weights: Weights = Field(
@@ -121,14 +121,19 @@ class CrispMask(Explainer):
     start: Literal["even", "disc"] = Field(
         default="even", description="Half of everything, or all of the inscribed disc and nothing outside."
     )
-    baseline: Baseline = Field(default="blur", description=f"What stands where a picture is perturbed: {CHOICES}.")
+    baseline: Baseline = Field(
+        default="blur", description=f"What stands where a picture is perturbed: {CHOICES}."
+    )
     reach: int | None = Field(
         default=None,
         ge=1,
         description="Pixels after which the background's blur of sigma 10 is cut, as the reference's 11 taps are (5).",
     )
     jitter: int = Field(
-        default=4, ge=0, le=64, description="Pixels by which pictures are moved at random, at most, in every step."
+        default=4,
+        ge=0,
+        le=64,
+        description="Pixels by which pictures are moved at random, at most, in every step.",
     )
     learning_rate: float = Field(default=0.1, gt=0, le=1, description="Length of the first step of a stage.")
     last_rate: float = Field(default=0.01, ge=0, le=1, description="Length that it falls to, evenly.")
@@ -144,10 +149,12 @@ class CrispMask(Explainer):
         description="How a mask goes from one stage to the next: as it is, or stretched and rounded to 8 bits.",
     )
     normalise: bool = Field(
-        default=False, description="Give 1 - (m - min m) / max m, as the reference saves it, instead of 1 - m."
+        default=False,
+        description="Give 1 - (m - min m) / max m, as the reference saves it, instead of 1 - m.",
     )
     precision: Precision = Field(
-        default="float32", description="Number format of the passes; masks are float32. `auto`: bfloat16 where faster."
+        default="float32",
+        description="Number format of the passes; masks are float32. `auto`: bfloat16 where faster.",
     )
     seed: int = Field(default=0, description="Of the jitter.")
 
@@ -187,7 +194,7 @@ class CrispMask(Explainer):
         study.cost += cost
         # Where nothing that was put in place of the picture changed the score, no pixel counts.
         deaf = (game.whole == game.bare) & (game.whole == scores)
-        values = (masks * ~deaf[:, None, None]).view(batch, targets, *masks.shape[1:])
+        values = (masks * ~deaf[:, None, None]).float().view(batch, targets, *masks.shape[1:])
         notes = []
         for row in range(batch):
             own = slice(row * targets, (row + 1) * targets)
@@ -200,20 +207,18 @@ class CrispMask(Explainer):
     def _game(self, study: Study, site: Site) -> Game:
         """What is played for, with the scores of the pictures and of their backgrounds."""
         pictures: Tensor = study.arguments[site.input]
-        question = study.question
-        if self.score != "target":
-            probability = self.score == "probability"
-            question = question.as_probability() if probability else question.as_log_probability()
+        question = Question(study.question, self.score)
         background = self.background(study.network, pictures)
         with torch.no_grad():
-            whole = question(study.outputs)
+            whole = question(study.outputs, torch.arange(len(pictures), device=pictures.device))
         bare = settled_scores(study, site.input, background, question, self.precision)
         batch, targets = whole.shape
+        form = torch.promote_types(pictures.dtype, torch.float32)
         rows = torch.arange(batch, device=pictures.device).repeat_interleave(targets)
         columns = torch.arange(targets, device=pictures.device).repeat(batch)
         return Game(
             study, site.input, pictures, background, question, self.game, self.scale, self.precision,
-            rows, columns, whole.flatten(), bare.flatten(),
+            rows, columns, whole.flatten().to(form), bare.flatten().to(form),
         )  # fmt: skip
 
     def background(self, network: Network, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -236,7 +241,9 @@ class CrispMask(Explainer):
             (("smooth", self.smooth), ("sharp", self.sharp), ("superpixel", self.superpixel))
         ):
             if iterations:
-                found, full = self._stage(game, part, keep, stage, iterations, self._shifts(game, keys, part, number))
+                found, full = self._stage(
+                    game, part, keep, stage, iterations, self._shifts(game, keys, part, number)
+                )
                 keep, done = self._handed(full), found.settled
                 steps += found.iterations
             elif stage == "smooth":
@@ -275,7 +282,7 @@ class CrispMask(Explainer):
         def loss(values: Tensor, places: Tensor, turn: int) -> Tensor:
             on_pixels = full(values, places)
             shift = None if shifts is None else shifts[turn][places]
-            paid = asked(on_pixels if pieces is not None else values, weights, self.area)
+            paid = asked(on_pixels if pieces is not None else values, weights, self.area, turn / iterations)
             return game.loss(on_pixels, part[places], shift) + paid
 
         found = descended(loss, keep, iterations, (self.learning_rate, self.last_rate), self.tolerance)
@@ -295,10 +302,11 @@ class CrispMask(Explainer):
 
     def _begin(self, count: int, grid: tuple[int, int], like: Tensor) -> Float[Tensor, "M h w"]:
         """The first mask on the coarse grid."""
+        form = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
         if self.start == "even":
-            return torch.full((count, *grid), 0.5, device=like.device)
+            return torch.full((count, *grid), 0.5, **form)
         y, x = ((torch.arange(side, device=like.device) + 0.5) / side * 2 - 1 for side in grid)
-        disc = (y[:, None].square() + x.square() <= 1).float()
+        disc = (y[:, None].square() + x.square() <= 1).to(**form)
         return (1 - disc).repeat(count, 1, 1)
 
     def _handed(self, keep: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
@@ -318,7 +326,9 @@ class CrispMask(Explainer):
         most = min(self.jitter, min(game.pictures.shape[-2:]) // 8)
         iterations = max(self.smooth, self.sharp, self.superpixel)
         drawn = {
-            row: torch.randint(-most, most + 1, (iterations, 2), generator=generator(keys[row], self.seed, stage))
+            row: torch.randint(
+                -most, most + 1, (iterations, 2), generator=generator(keys[row], self.seed, stage)
+            )
             for row in set(game.rows[part].tolist())
         }
         return torch.stack([drawn[row] for row in game.rows[part].tolist()], 1).to(part.device)

@@ -31,7 +31,10 @@ class Clustering(BaseModel):
         "into as many as are found again in halves of the regions; or density clusters (HDBSCAN).",
     )
     chance: float = Field(
-        default=0.05, gt=0, lt=1, description="Share of pairs of random crops that are more alike than the cut."
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Share of pairs of random crops that are more alike than the cut.",
     )
     preference: float = Field(
         default=1.3, gt=0, description="Of affinity propagation, as a multiple of the median similarity."
@@ -146,13 +149,19 @@ def _propagated(similarity: Float[np.ndarray, "N N"], settings: Clustering) -> L
     return np.asarray(found.labels_)
 
 
-def _dense(similarity: Float[np.ndarray, "N N"], owner: Int[np.ndarray, " N"], settings: Clustering) -> Labels:
+def _dense(
+    similarity: Float[np.ndarray, "N N"], owner: Int[np.ndarray, " N"], settings: Clustering
+) -> Labels:
     """HDBSCAN (Campello, Moulavi and Sander, 2013), its smallest cluster one that recurs."""
     least = min(_least(len(np.unique(owner)), settings), len(similarity))
     distance = np.clip(1 - similarity, 0, None)
     np.fill_diagonal(distance, 0)
     found = _sklearn("HDBSCAN")(
-        min_cluster_size=max(2, least), min_samples=2, metric="precomputed", allow_single_cluster=True, copy=True
+        min_cluster_size=max(2, least),
+        min_samples=2,
+        metric="precomputed",
+        allow_single_cluster=True,
+        copy=True,
     ).fit(distance)
     return np.asarray(found.labels_)
 
@@ -178,14 +187,18 @@ def _split(affinity: Float[np.ndarray, "N N"], number: int, seed: int) -> Labels
         return np.asarray(found.fit(affinity + 1e-6).labels_)
 
 
-def _strength(affinity: Float[np.ndarray, "N N"], order: Int[np.ndarray, " N"], number: int, seed: int) -> float:
+def _strength(
+    affinity: Float[np.ndarray, "N N"], order: Int[np.ndarray, " N"], number: int, seed: int
+) -> float:
     """How often two regions of a half stay together when the other half's clusters decide, in the worst cluster."""
     test, train = order[: len(order) // 2], order[len(order) // 2 :]
     if min(len(test), len(train)) <= number:
         return 0.0
     own = _split(affinity[np.ix_(test, test)], number, seed)
     taught = _split(affinity[np.ix_(train, train)], number, seed)
-    nearest = np.stack([affinity[np.ix_(test, train[taught == each])].mean(1) for each in range(number)], 1).argmax(1)
+    nearest = np.stack(
+        [affinity[np.ix_(test, train[taught == each])].mean(1) for each in range(number)], 1
+    ).argmax(1)
     worst = 1.0
     for each in range(number):
         members = nearest[own == each]
@@ -200,7 +213,9 @@ def _recurring(labels: Labels, owner: Int[np.ndarray, " N"], settings: Clusterin
     least = _least(pictures, settings)
     spread = {int(each): len(np.unique(owner[labels == each])) for each in np.unique(labels) if each >= 0}
     first = {each: int(np.flatnonzero(labels == each)[0]) for each in spread}
-    kept = sorted((each for each in spread if spread[each] >= least), key=lambda each: (-spread[each], first[each]))
+    kept = sorted(
+        (each for each in spread if spread[each] >= least), key=lambda each: (-spread[each], first[each])
+    )
     renamed = np.full(len(labels), -1)
     for place, each in enumerate(kept):
         renamed[labels == each] = place
@@ -213,7 +228,11 @@ def _least(pictures: int, settings: Clustering) -> int:
 
 def _nearest(own: np.ndarray, again: Labels) -> float:
     """The Jaccard index of some regions and the cluster most like them."""
-    found = [(own & (again == each)).sum() / (own | (again == each)).sum() for each in np.unique(again) if each >= 0]
+    found = [
+        (own & (again == each)).sum() / (own | (again == each)).sum()
+        for each in np.unique(again)
+        if each >= 0
+    ]
     return float(max(found, default=0.0))
 
 

@@ -45,7 +45,9 @@ class Descriptors(BaseModel):
     crops: int = Field(
         default=40, ge=4, description="Per picture, at random places: what descriptors are whitened by."
     )
-    dimensions: int = Field(default=24, ge=1, description="Directions kept of the whitened descriptors, at most.")
+    dimensions: int = Field(
+        default=24, ge=1, description="Directions kept of the whitened descriptors, at most."
+    )
     shrinkage: float = Field(
         default=0.1, gt=0, le=1, description="Share of the mean variance that is added to each direction's."
     )
@@ -105,16 +107,17 @@ def described(
     if settings.kind == "features":
         if other is None:
             raise InputError("descriptors of kind 'features' need a network whose feature maps are read")
-        return [_features(other, picture, own, settings.layer) for picture, own in zip(pictures, boxes, strict=True)]
+        return [
+            _features(other, picture, own, settings.layer)
+            for picture, own in zip(pictures, boxes, strict=True)
+        ]
     return [
         _gradients(picture, own, settings.kind == "pooled")
         for picture, own in zip(pictures, boxes, strict=True)
     ]
 
 
-def background(
-    pictures: Sequence[Picture], settings: Descriptors, other: Network | None = None
-) -> Whitening:
+def background(pictures: Sequence[Picture], settings: Descriptors, other: Network | None = None) -> Whitening:
     """The whitening by crops of these pictures; a picture's crops are its own, whatever stands beside it."""
     boxes = [_anywhere(picture, settings) for picture in pictures]
     raw = described(pictures, boxes, settings, other)

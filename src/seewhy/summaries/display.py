@@ -49,7 +49,9 @@ def member(subject: Subject, region: Member) -> Image.Image:
     shown = np.where(visible[..., None], subject.picture, np.uint8(GREY)).astype(np.uint8)
     left, top, right, bottom = _window(region, subject.picture.shape[:2])
     scale = TILE / (right - left)
-    tile = Image.fromarray(shown).crop((left, top, right, bottom)).resize((TILE, TILE), Image.Resampling.BICUBIC)
+    tile = (
+        Image.fromarray(shown).crop((left, top, right, bottom)).resize((TILE, TILE), Image.Resampling.BICUBIC)
+    )
     pen = ImageDraw.Draw(tile)
     for part in parts:
         outline = _outline(part)[max(top, 0) : bottom, max(left, 0) : right]

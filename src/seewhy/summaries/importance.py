@@ -40,7 +40,13 @@ class Asked:
         """Shares of the class's probability that are left when masks are perturbed, or all but they."""
         rows = [row for row, _ in masks]
         before, after = perturbed(
-            self.network, self.pixels, self.index, rows, [0] * len(rows), [mask for _, mask in masks], keep=keep
+            self.network,
+            self.pixels,
+            self.index,
+            rows,
+            [0] * len(rows),
+            [mask for _, mask in masks],
+            keep=keep,
         )
         whole = before[rows, 0].double().cpu().numpy()
         return np.asarray(after, np.float64) / np.maximum(whole, 1e-12)
@@ -74,9 +80,7 @@ def completeness(asked: Asked, masks: Sequence[np.ndarray], covered: Masks) -> f
 
 
 def _effect(asked: Asked, masks: Masks) -> tuple[Effect, Float[np.ndarray, " n"]]:
-    draws = [
-        (row, each) for row, mask in masks for each in elsewhere(mask, DRAWS, asked.seed + 1000 * row)
-    ]
+    draws = [(row, each) for row, mask in masks for each in elsewhere(mask, DRAWS, asked.seed + 1000 * row)]
     drop, kept = 1 - asked.left(masks), asked.left(masks, keep=True)
     drop_control = (1 - asked.left(draws)).reshape(len(masks), DRAWS)
     kept_control = asked.left(draws, keep=True).reshape(len(masks), DRAWS)

@@ -30,7 +30,9 @@ def of_class(manifest: Manifest, label: str, count: int | None) -> list[Picture]
     if not found:
         known = sorted({each.labels[0] for each in manifest.faultless if each.labels})
         shown = ", ".join(manifest.classes.get(each, each) for each in known[:20])
-        raise InputError(f"{manifest.root} has no pictures of {label!r}; its classes are {shown or 'not known'}")
+        raise InputError(
+            f"{manifest.root} has no pictures of {label!r}; its classes are {shown or 'not known'}"
+        )
     found.sort(key=lambda each: each.sha256)
     return found if count is None else found[:count]
 
@@ -114,5 +116,6 @@ def _rows(
                     "notes": "; ".join(found.notes[place]),
                 }
     return [
-        Failed(failed[str(each.path)]) if str(each.path) in failed else made[str(each.path)] for each in pictures
+        Failed(failed[str(each.path)]) if str(each.path) in failed else made[str(each.path)]
+        for each in pictures
     ]

@@ -32,17 +32,19 @@ class Proposals(BaseModel):
         description="Boxes round the connected parts of the mask (`components`), or these and `windows` of several "
         "sizes that the mask fills.",
     )
-    threshold: float = Field(default=128 / 255, gt=0, lt=1, description="Of the mask, above which a pixel counts.")
+    threshold: float = Field(
+        default=128 / 255, gt=0, lt=1, description="Of the mask, above which a pixel counts."
+    )
     smallest: float = Field(
         default=0.01, ge=0, lt=1, description="Share of the picture under which a part is left out."
     )
     filled: float = Field(default=0.75, gt=0, le=1, description="Share of a window that the mask must cover.")
-    most: int = Field(default=60, ge=1, description="Boxes per picture, parts first, then the windows filled best.")
+    most: int = Field(
+        default=60, ge=1, description="Boxes per picture, parts first, then the windows filled best."
+    )
 
 
-def proposed(
-    mask: Float[np.ndarray, "H W"], settings: Proposals
-) -> tuple[Boxes, Bool[np.ndarray, "R H W"]]:
+def proposed(mask: Float[np.ndarray, "H W"], settings: Proposals) -> tuple[Boxes, Bool[np.ndarray, "R H W"]]:
     """The boxes of one picture, and the pixels of the mask that belong to each.
 
     Args:
@@ -77,13 +79,24 @@ def _windows(above: Bool[np.ndarray, "H W"], settings: Proposals) -> list[tuple[
             tall, wide = max(4, round(side / aspect**0.5)), max(4, round(side * aspect**0.5))
             if tall > height or wide > width:
                 continue
-            top = np.unique(np.linspace(0, height - tall, max(2, int((height - tall) / (tall * _STEP)) + 1)).round())
-            left = np.unique(np.linspace(0, width - wide, max(2, int((width - wide) / (wide * _STEP)) + 1)).round())
+            top = np.unique(
+                np.linspace(0, height - tall, max(2, int((height - tall) / (tall * _STEP)) + 1)).round()
+            )
+            left = np.unique(
+                np.linspace(0, width - wide, max(2, int((width - wide) / (wide * _STEP)) + 1)).round()
+            )
             y, x = (each.ravel().astype(int) for each in np.meshgrid(top, left, indexing="ij"))
             inside = sums[y + tall, x + wide] - sums[y, x + wide] - sums[y + tall, x] + sums[y, x]
             full = inside / (tall * wide)
             found += [
-                (-round(float(full[n]), 2), -tall * wide, int(x[n]), int(y[n]), int(x[n]) + wide, int(y[n]) + tall)
+                (
+                    -round(float(full[n]), 2),
+                    -tall * wide,
+                    int(x[n]),
+                    int(y[n]),
+                    int(x[n]) + wide,
+                    int(y[n]) + tall,
+                )
                 for n in np.flatnonzero(full > settings.filled)
             ]
     return [each[2:] for each in sorted(found)]

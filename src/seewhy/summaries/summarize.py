@@ -37,7 +37,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask: CrispMask = Field(default_factory=CrispMask, description="What finds the evidence in each picture.")
-    proposals: Proposals = Field(default_factory=Proposals, description="Which regions of a mask are compared.")
+    proposals: Proposals = Field(
+        default_factory=Proposals, description="Which regions of a mask are compared."
+    )
     descriptors: Descriptors = Field(default_factory=Descriptors, description="What is compared of them.")
     clustering: Clustering = Field(default_factory=Clustering, description="How regions become summaries.")
     seed: int = Field(default=0, description="Of the random places that summaries are compared with.")
@@ -153,14 +155,10 @@ def summarized(
     for number, (group, (effect, drops)) in enumerate(zip(groups, measured, strict=True)):
         likeness = similarity[clusters.exemplars[number], group]
         ranked = sorted(range(len(group)), key=lambda n: (-likeness[n], int(group[n])))
-        own = tuple(
-            replace(members[group[n]], similarity=float(likeness[n]), summary=number) for n in ranked
-        )
+        own = tuple(replace(members[group[n]], similarity=float(likeness[n]), summary=number) for n in ranked)
         importance = float(np.clip(drops, 0, None).sum() / len(subjects))
         pictures_with = len(np.unique(owner[group]))
-        made.append(
-            Summary(own, pictures_with, importance, effect, clusters.stability[number])
-        )
+        made.append(Summary(own, pictures_with, importance, effect, clusters.stability[number]))
     places = sorted(range(len(made)), key=lambda n: (not made[n].significant, -made[n].importance))
     ranked_made = tuple(
         replace(made[n], members=tuple(replace(each, summary=place) for each in made[n].members))
@@ -208,7 +206,9 @@ def transform(
         InputError: the summaries are of another network.
     """
     if found.space is None or network.digest != found.digest:
-        raise InputError(f"these are summaries of {found.network}, sha256 {found.digest[:12]}; pass that network")
+        raise InputError(
+            f"these are summaries of {found.network}, sha256 {found.digest[:12]}; pass that network"
+        )
     masks = recipe.mask(network, pixels, index).grid()[:, 0].cpu().numpy()
     parts = [proposed(each, recipe.proposals) for each in masks]
     raw = described(visible(network, pixels), [boxes for boxes, _ in parts], recipe.descriptors, other)

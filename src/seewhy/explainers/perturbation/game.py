@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from seewhy.explainers.study import Study
-from seewhy.network.precision import Precision, autocast, chunked
+from seewhy.network.precision import Precision, autocast, chunked, exact_type
 from seewhy.network.structures import map_tensors
 from seewhy.targets import BoundTarget
 
 Kind = Literal["deletion", "preservation", "hybrid"]
+Score = Literal["target", "probability", "log-probability", "log-odds"]
 Scale = Literal["share", "none"]
+
+_BEND = 20.0  # of the corner beyond which a share wins nothing: a twentieth wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Game:
     key: int | str
     pictures: Float[Tensor, "B C H W"]
     background: Float[Tensor, "B C H W"]
-    question: BoundTarget
+    question: Question
     kind: Kind
     scale: Scale
     precision: Precision
@@ -75,7 +79,7 @@ class Game:
             shown = moved(shown, shifts)
         with autocast(self.precision, rows.device):
             outputs = self.study.arguments.showing({self.key: shown}, rows).call(self.study.network.module)
-        found = self.question.select(rows.cpu())(map_tensors(_exact, outputs))
+        found = self.question(outputs, rows).to(keep.dtype)
         return found.gather(1, self.columns[which][:, None])[:, 0]
 
     def loss(
@@ -103,11 +107,41 @@ class Game:
         falls = whole > bare
         low, span = torch.where(falls, bare, whole - 1), torch.where(falls, whole - bare, 1.0)
         share = (scores - low) / span
-        return share.clamp_min(0) if end == 0 else share.clamp_max(1)
+        # A corner that bends: at a sharp one, where masks come to rest, rounding would decide which way they go.
+        return F.softplus(share, _BEND) if end == 0 else 1 - F.softplus(1 - share, _BEND)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is scored of outputs.
+
+    Attributes:
+        target: what is explained.
+        score: of its classes.
+    """
+
+    target: BoundTarget
+    score: Score
+
+    def __call__(self, outputs: Any, rows: Int[Tensor, " M"]) -> Float[Tensor, "M T"]:
+        """Scores of outputs whose rows belong to these pictures, in float64 where there is one."""
+        target = self.target
+        if self.score == "probability":
+            target = target.as_probability()
+        elif self.score != "target":
+            target = target.as_log_probability()
+        bound = target.select(rows.cpu())
+        # Not by the target's own call, which rounds to float32: log-odds of 20 are there no longer told from 16.
+        found = bound.ask(map_tensors(_exact, outputs), bound.rows)
+        found = found[:, None] if found.ndim == 1 else found
+        if self.score == "log-odds" and target.log_probability is not None:
+            certain = found.clamp_max(-torch.finfo(found.dtype).eps)
+            return certain - torch.log(-torch.expm1(certain))
+        return found
 
 
 def settled_scores(
-    study: Study, key: int | str, shown: Float[Tensor, "B C H W"], question: BoundTarget, precision: Precision
+    study: Study, key: int | str, shown: Float[Tensor, "B C H W"], question: Question, precision: Precision
 ) -> Float[Tensor, "B T"]:
     """Scores of one other picture for each of those under study, without a graph."""
     device = shown.device
@@ -116,7 +150,7 @@ def settled_scores(
         rows = torch.arange(start, stop, device=device)
         with torch.no_grad(), autocast(precision, device):
             outputs = study.arguments.showing({key: shown[start:stop]}, rows).call(study.network.module)
-            return question.select(rows.cpu())(map_tensors(_exact, outputs))
+            return question(outputs, rows)
 
     return torch.cat(list(chunked(run, len(shown))))
 
@@ -131,4 +165,4 @@ def moved(pictures: Float[Tensor, "M C H W"], shifts: Int[Tensor, "M 2"]) -> Flo
 
 
 def _exact(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return tensor.to(exact_type(tensor.device)) if tensor.is_floating_point() else tensor

@@ -108,7 +108,9 @@ def mask_regions(
     network = Network.of(network)
     evidence = explanation.evidence()
     if explanation.grid().shape[-2:] != explanation.size:
-        raise InputError(f"{explanation.method} draws on a layer's grid; regions are cut from masks of pixels")
+        raise InputError(
+            f"{explanation.method} draws on a layer's grid; regions are cut from masks of pixels"
+        )
     rows: list[int] = []
     columns: list[int] = []
     parts: list[Bool[np.ndarray, "H W"]] = []

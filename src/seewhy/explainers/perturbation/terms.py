@@ -22,7 +22,7 @@ class Weights(BaseModel):
 
 
 def asked(
-    mask: Float[Tensor, "M h w"], weights: Weights, area: float | None = None
+    mask: Float[Tensor, "M h w"], weights: Weights, area: float | None = None, ramp: float = 1.0
 ) -> Float[Tensor, " M"]:
     """What each mask pays.
 
@@ -31,6 +31,8 @@ def asked(
         weights: of the terms.
         area: the share of the picture that a mask shall cover: the sorted values are then drawn to that many ones
             (Fong, Patrick and Vedaldi, ICCV 2019), instead of all values to none.
+        ramp: what the pull to that area is multiplied by; it grows from 0 to 1, so that the score says which pixels
+            come first and not the order in which equal ones are sorted.
     """
     flat = mask.flatten(1)
     if area is None:
@@ -38,7 +40,9 @@ def asked(
     else:
         covered = round(area * flat.shape[1])
         wanted = (torch.arange(flat.shape[1], device=flat.device) < covered).to(flat.dtype)
-        paid = weights.sparsity * ((1 - flat).sort(1, descending=True).values - wanted).square().mean(1)
+        paid = (
+            ramp * weights.sparsity * ((1 - flat).sort(1, descending=True).values - wanted).square().mean(1)
+        )
     if weights.variation:
         paid = paid + weights.variation * _variation(mask, weights.beta)
     if weights.binary:
