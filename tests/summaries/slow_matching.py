@@ -23,7 +23,10 @@ def phm(similarity, first, second, sizes):
             if not 0.5 < (w / h) / (p / q) < 2:
                 continue
             vote = u + p * (width_a - x) / w, v + q * (height_a - y) / h, math.log2(p * q / (w * h))
-            place = [np.searchsorted(e, c, "right") - 1 for e, c in zip((edges_x, edges_y, edges_z), vote, strict=True)]
+            place = [
+                np.searchsorted(e, c, "right") - 1
+                for e, c in zip((edges_x, edges_y, edges_z), vote, strict=True)
+            ]
             if not (0 <= place[0] < columns and 0 <= place[1] < rows and 0 <= place[2] < 20):
                 continue
             where[i, j] = place[1], place[0], place[2]

@@ -87,7 +87,8 @@ def test_moving_the_second_picture_by_a_bin_changes_nothing():
     cell = (2 * 1600 - 1) / Space.of(size).columns
     second = second + 600
     one, other = (
-        hough_confidence(*as_batch([similar], [first], [second + move]), (SIZE, size))[0] for move in (0.0, cell)
+        hough_confidence(*as_batch([similar], [first], [second + move]), (SIZE, size))[0]
+        for move in (0.0, cell)
     )
     assert float((one - other).abs().max()) < CLOSE * float(one.max()) + 1e-9
     assert float(one.max()) > 0

@@ -302,11 +302,11 @@ class CrispMask(Explainer):
 
     def _begin(self, count: int, grid: tuple[int, int], like: Tensor) -> Float[Tensor, "M h w"]:
         """The first mask on the coarse grid."""
-        form = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+        form, device = torch.promote_types(like.dtype, torch.float32), like.device
         if self.start == "even":
-            return torch.full((count, *grid), 0.5, **form)
+            return torch.full((count, *grid), 0.5, dtype=form, device=device)
         y, x = ((torch.arange(side, device=like.device) + 0.5) / side * 2 - 1 for side in grid)
-        disc = (y[:, None].square() + x.square() <= 1).to(**form)
+        disc = (y[:, None].square() + x.square() <= 1).to(form)
         return (1 - disc).repeat(count, 1, 1)
 
     def _handed(self, keep: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:

@@ -92,7 +92,7 @@ class Whitening:
 
 def described(
     pictures: Sequence[Picture], boxes: Sequence[Boxes], settings: Descriptors, other: Network | None = None
-) -> list[Float[Tensor, "R D"]]:
+) -> list[Float[Tensor, "_ D"]]:
     """The raw descriptors of every picture's boxes.
 
     Args:
@@ -143,11 +143,11 @@ def levels(picture: Picture) -> Float[Tensor, "3 H W"]:
 def _gradients(picture: Picture, boxes: Boxes, pooled: bool) -> Float[Tensor, "R D"]:
     if not len(boxes):
         return torch.zeros(0, _QUARTERS**2 * (31 + 6) if pooled else 31 * 64)
-    found = crops(levels(picture), torch.from_numpy(boxes))
+    found = crops(levels(picture), torch.from_numpy(boxes).float())
     cells = hog(found)
     if not pooled:
         return cells.flatten(1)
-    signed, unsigned, texture = cells.split((18, 9, 4), 1)
+    signed, unsigned, texture = cells[:, :18], cells[:, 18:27], cells[:, 27:]
     blurred = [(each + each.roll(1, 1) + each.roll(-1, 1)) / 3 for each in (signed, unsigned)]
     gradients = F.adaptive_avg_pool2d(torch.cat([*blurred, texture], 1), _QUARTERS)
     inside = CELL * found.shape[-1] // SIDE

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from seewhy.explainers.perturbation.regions import connected, convex_hull
+from seewhy.render.runs import components, runs
 from seewhy.summaries.result import Member, Subject, Summary
 
 TILE, GREY = 128, 64
@@ -74,8 +75,13 @@ def _window(region: Member, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _outline(part: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """The pixels of a part that have a neighbour outside."""
-    inner = np.pad(part, 1)
+    """The pixels of a part, holes filled, that have a neighbour outside."""
+    whole = np.pad(part, 1)
+    around = runs(~whole)
+    numbers = components(around, corners=False)
+    for run in np.flatnonzero(numbers != numbers[0]):
+        whole[around.row[run], around.start[run] : around.end[run]] = True
+    part, inner = whole[1:-1, 1:-1], whole
     inside = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
     outline: Bool[np.ndarray, "H W"] = part & ~inside
     return outline

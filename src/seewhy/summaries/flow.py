@@ -42,20 +42,23 @@ def dense_flow(
     height, width = picture.shape[:2]
     y, x = np.mgrid[:height, :width]
     here = np.stack([x, y], 2) + 0.5
-    flow = here.astype(np.float64)
+    flow: Flow = here.astype(np.float64)
     covered = np.zeros((height, width), bool)
     sure = np.zeros((height, width))
     for place in np.argsort(-confidence, kind="stable"):
         (x0, y0, x1, y1), (u0, v0, u1, v1) = first[place], second[place]
-        inside = (here[..., 0] > x0) & (here[..., 0] < x1) & (here[..., 1] > y0) & (here[..., 1] < y1) & ~covered
+        inside = (
+            (here[..., 0] > x0) & (here[..., 0] < x1) & (here[..., 1] > y0) & (here[..., 1] < y1) & ~covered
+        )
         scale = np.array([(u1 - u0) / (x1 - x0), (v1 - v0) / (y1 - y0)])
         flow[inside] = (here[inside] - [x0, y0]) * scale + [u0, v0]
         sure[inside] = confidence[place]
         covered |= inside
     kept = covered & _first_come(flow, sure, covered)
     if not kept.any():
-        return here
-    return here + _filled(flow - here, kept, picture)
+        return flow
+    found: Flow = here + _filled(flow - here, kept, picture)
+    return found
 
 
 def warped(picture: Picture, flow: Flow) -> Picture:

@@ -1,7 +1,7 @@
-"""Probabilistic Hough Matching: every pair of regions votes for where and how large the second picture shows the first.
+"""Probabilistic Hough Matching: pairs of regions vote for where, and how large, a picture lies in another.
 
-Regions that agree about that are right together. All pairs of pictures of a batch are voted on at once, by sorting: what is
-kept is one number per vote, never a table of all bins for all regions.
+Regions that agree about that are right together. All pairs of pictures of a batch are voted on at once, by sorting:
+what is kept is one number per vote, never a table of all bins for all regions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch import Tensor
 BINS, LEVELS = 8000, 20  # cells of the plane at least as large as one of so many, and of scale
 _SMALLEST_CELL = 5.0  # pixels
 _LOG_SCALE = 4.0  # the log2 of an area's growth goes from minus to plus this
-_TAPS, _SIGMA = 5, 5 / 2 / 2.354  # of the smoothing, in bins: half of the kernel is its full width at half maximum
+_TAPS, _SIGMA = (
+    5,
+    5 / 2 / 2.354,
+)  # of the smoothing, in bins: half of the kernel is its full width at half maximum
 _ASPECT = 2.0  # quotient of two regions' aspect ratios from which on they cannot match
 
 
@@ -67,8 +70,8 @@ def hough_confidence(
 ) -> Float[Tensor, "P n m"]:
     """Confidences of matches between P pairs of pictures (PHM: Cho, Kwak, Schmid and Ponce, CVPR 2015).
 
-    A match of appearance a votes for an offset and a scale; a bin gets the best vote of each region of the first picture,
-    summed over these regions and smoothed; the confidence is the appearance times its own bin.
+    A match of appearance a votes for an offset and a scale; a bin gets the best vote of each region of the first
+    picture, summed over these regions and smoothed; the confidence is the appearance times its own bin.
 
     Args:
         similarity: of appearance, not negative; rows that stand for no region are zero.
@@ -80,7 +83,7 @@ def hough_confidence(
         Confidences; zero where aspect ratios differ by a factor of two or more, and for votes outside all bins.
     """
     space = Space.of(sizes[1])
-    pairs, count, others = similarity.shape
+    pairs, count, _ = similarity.shape
     centre, half = _middle(first)
     other, wide = _middle(second)
     corner = torch.tensor(sizes[0][::-1], dtype=first.dtype, device=first.device)
@@ -95,7 +98,7 @@ def hough_confidence(
     key = ((pair * count + region) * space.bins + number)[valid]
     score = torch.zeros(pairs * space.bins, dtype=similarity.dtype, device=first.device)
     if len(key):
-        kept, places = key.unique(return_inverse=True)
+        kept, places = torch.unique(key, return_inverse=True)
         top = torch.zeros(len(kept), dtype=similarity.dtype, device=first.device)
         top.scatter_reduce_(0, places, best[valid], "amax")
         score.index_add_(0, (kept // (count * space.bins)) * space.bins + kept % space.bins, top)

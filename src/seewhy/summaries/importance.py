@@ -49,7 +49,8 @@ class Asked:
             keep=keep,
         )
         whole = before[rows, 0].double().cpu().numpy()
-        return np.asarray(after, np.float64) / np.maximum(whole, 1e-12)
+        shares: Float[np.ndarray, " N"] = np.asarray(after, np.float64) / np.maximum(whole, 1e-12)
+        return shares
 
 
 def effects(asked: Asked, summaries: Sequence[Masks]) -> list[tuple[Effect, Float[np.ndarray, " n"]]]:

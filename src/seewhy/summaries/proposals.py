@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 
+from seewhy.explainers.baseline import blurred
 from seewhy.explainers.perturbation.regions import connected
 from seewhy.truth import tight_box
 
-Boxes = Int[np.ndarray, "R 4"]
+Boxes = Int[np.ndarray, "_ 4"]
 """x0, y0, x1, y1 in pixels, the far edges not included."""
 
 _SIDES = (1 / 8, 1 / 6, 1 / 4, 3 / 8, 1 / 2)  # of windows, as shares of the picture's shorter side
@@ -38,6 +40,13 @@ class Proposals(BaseModel):
     smallest: float = Field(
         default=0.01, ge=0, lt=1, description="Share of the picture under which a part is left out."
     )
+    smooth: float = Field(
+        default=0.01,
+        ge=0,
+        lt=0.2,
+        description="Sigma of a blur of the mask before it is cut, as a share of the picture's shorter side: speckles "
+        "of one part become one part.",
+    )
     filled: float = Field(default=0.75, gt=0, le=1, description="Share of a window that the mask must cover.")
     most: int = Field(
         default=60, ge=1, description="Boxes per picture, parts first, then the windows filled best."
@@ -51,6 +60,9 @@ def proposed(mask: Float[np.ndarray, "H W"], settings: Proposals) -> tuple[Boxes
         mask: 1 where the evidence is.
         settings: which boxes.
     """
+    if settings.smooth:
+        soft = blurred(torch.from_numpy(mask.copy())[None, None], settings.smooth * min(mask.shape))
+        mask = soft[0, 0].numpy()
     parts = connected(mask, settings.threshold, settings.smallest)
     boxes = [tight_box(part) for part in parts]
     found = [(each.x0, each.y0, each.x1, each.y1) for each in boxes][: settings.most]

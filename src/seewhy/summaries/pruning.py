@@ -12,14 +12,15 @@ SAME, LARGER = 0.5, 2.0
 _BEST = 100  # confidences that a box is judged by
 
 
-def worth(confidences: Sequence[Float[np.ndarray, "n m"]]) -> Float[np.ndarray, " n"]:
+def worth(confidences: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, " n"]:
     """How well one picture's boxes are matched: the mean of the best hundred confidences over all other pictures.
 
     Args:
         confidences: from these boxes to those of each other picture.
     """
     every = np.concatenate(confidences, 1)
-    return np.sort(every, 1)[:, ::-1][:, :_BEST].mean(1)
+    best: Float[np.ndarray, " n"] = np.sort(every, 1)[:, ::-1][:, :_BEST].mean(1)
+    return best
 
 
 def distinct(

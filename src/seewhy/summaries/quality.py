@@ -15,7 +15,7 @@ POOR, STRANGE = 0.9, 0.6
 """A cluster is poor whose likeness is under this share of the middle one's; a member is strange that is less like so
 many of its fellows than that."""
 
-Likeness = Float[np.ndarray, "n n"]
+Likeness = Float[np.ndarray, "_ _"]
 
 
 def likeness(pictures: Sequence[np.ndarray]) -> Likeness:
@@ -41,7 +41,9 @@ def quality(similar: Likeness) -> float | None:
     return float(np.median(off)) if off.size else None
 
 
-def filtered(clusters: Sequence[Likeness], poor: float = POOR, strange: float = STRANGE) -> list[list[int] | None]:
+def filtered(
+    clusters: Sequence[Likeness], poor: float = POOR, strange: float = STRANGE
+) -> list[list[int] | None]:
     """Per cluster the members that stay, or None where the cluster goes (Godi et al., BMVC 2018).
 
     A cluster of one has no likeness. It goes, and has no say in what is usual: in the public code its median is not a

@@ -246,7 +246,7 @@ class Space:
     """
 
     whitening: Whitening
-    vectors: tuple[Float[Tensor, "m k"], ...]
+    vectors: tuple[Float[Tensor, "_ k"], ...]
     cut: float
 
     def assigned(self, raw: Float[Tensor, "R D"]) -> list[tuple[int | None, float]]:
