@@ -15,7 +15,8 @@ from seewhy.errors import MissingExtraError
 
 Labels = Int[np.ndarray, " N"]
 """The cluster of each region; -1 of those in none."""
-_MOST = 12  # clusters that the spectral method tries
+_HALVES = 5  # ways of cutting the regions in two
+_MOST = 8  # clusters that the spectral method tries
 _STRONG = 0.8  # prediction strength (Tibshirani and Walther, 2005) that so many clusters must have
 
 
@@ -170,7 +171,7 @@ def _spectral(similarity: Float[np.ndarray, "N N"], settings: Clustering) -> Lab
     """As many spectral clusters as halves of the regions agree about (prediction strength)."""
     affinity = np.clip(similarity, 0, None)
     generator = np.random.default_rng(settings.seed)
-    halves = [generator.permutation(len(affinity)) for _ in range(10)]
+    halves = [generator.permutation(len(affinity)) for _ in range(_HALVES)]
     best = np.zeros(len(affinity), int)
     for number in range(2, min(_MOST, len(affinity) // 3) + 1):
         whole = _split(affinity, number, settings.seed)
