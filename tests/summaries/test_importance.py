@@ -49,7 +49,9 @@ def blocks(sizes, noise, seed=0):
 def test_planted_clusters_are_found_whatever_their_size(method, count):
     similarity, labels = blocks((count, count), 0.1)
     owner = np.tile(np.arange(count), 2)
-    found = clustered(similarity, owner, Clustering(method=method, resamples=2 if method == "spectral" else 10), 0.3)
+    found = clustered(
+        similarity, owner, Clustering(method=method, resamples=2 if method == "spectral" else 10), 0.3
+    )
     assert len(found) == 2
     assert len({tuple(labels[found.labels == n]) for n in range(2)}) == 2
     assert all(len(set(labels[found.labels == n])) == 1 for n in range(2))

@@ -46,7 +46,11 @@ def test_likeness_is_one_for_equal_pictures_and_symmetric():
 def test_of_boxes_that_show_the_same_the_better_stays():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [0, 0, 30, 30], [50, 50, 60, 60]])
     values = np.array([1.0, 2.0, 0.5, 0.1])
-    assert distinct(boxes, values).tolist() == [1, 2, 3]  # the large one covers the first two, nine times their area
+    assert distinct(boxes, values).tolist() == [
+        1,
+        2,
+        3,
+    ]  # the large one covers the first two, nine times their area
     assert distinct(boxes, values, larger=np.inf).tolist() == [1, 3]
 
 
@@ -58,6 +62,9 @@ def test_a_box_is_worth_its_best_hundred_confidences():
     assert np.allclose(worth(found), np.mean(expected, 1))
 
 
+MOVE = np.array([3.0, 2.0, 3.0, 2.0])
+
+
 def textured(seed=0, size=(40, 48)):
     draw = np.random.default_rng(seed)
     coarse = draw.uniform(0, 255, (size[0] // 4, size[1] // 4, 3))
@@ -67,7 +74,7 @@ def textured(seed=0, size=(40, 48)):
 def test_matched_boxes_move_their_pixels_and_what_lies_between_follows():
     picture = textured()
     first = np.array([[4.0, 4.0, 16.0, 16.0], [28.0, 24.0, 40.0, 36.0]])
-    flow = dense_flow(picture, first, first + [3.0, 2.0, 3.0, 2.0], np.array([1.0, 0.5]))
+    flow = dense_flow(picture, first, first + MOVE, np.array([1.0, 0.5]))
     y, x = np.mgrid[:40, :48] + 0.5
     assert np.abs(flow - np.stack([x + 3, y + 2], 2)).max() < 0.05  # one move for all: nothing else is smooth
 
@@ -84,7 +91,7 @@ def test_a_picture_warped_by_its_own_move_comes_back():
     picture = textured()
     moved = np.roll(picture, (2, 3), (0, 1))
     box = np.array([[0.0, 0.0, 48.0, 40.0]])
-    back = warped(moved, dense_flow(picture, box, box + [3.0, 2.0, 3.0, 2.0], np.ones(1)))
+    back = warped(moved, dense_flow(picture, box, box + MOVE, np.ones(1)))
     assert np.abs(back[:36, :42].astype(int) - picture[:36, :42]).mean() < 2
 
 

@@ -78,7 +78,18 @@ def test_the_command_writes_page_json_and_parquet(tmp_path, capsys, monkeypatch)
 
     monkeypatch.chdir(tmp_path)
     write(Scenes(6, seed=3, size=64, classes=("fish",)), tmp_path / "fish")
-    command = ["summarize", "fish", "--data", "fish", "--model", "demo", "--out", "out", "--mask", "smooth=10,sharp=0"]
+    command = [
+        "summarize",
+        "fish",
+        "--data",
+        "fish",
+        "--model",
+        "demo",
+        "--out",
+        "out",
+        "--mask",
+        "smooth=10,sharp=0",
+    ]
     assert run(command) == 0
     said = capsys.readouterr().out
     assert "6 asked = " in said
@@ -101,7 +112,16 @@ def test_the_command_writes_page_json_and_parquet(tmp_path, capsys, monkeypatch)
 )
 def test_bad_input_is_answered_with_what_is_wrong(tmp_path, capsys, options, code, said):
     write(Scenes(2, size=64, classes=("fish",)), tmp_path / "fish")
-    command = ["summarize", "fish", "--data", str(tmp_path / "fish"), "--model", "demo", "--out", str(tmp_path / "out")]
+    command = [
+        "summarize",
+        "fish",
+        "--data",
+        str(tmp_path / "fish"),
+        "--model",
+        "demo",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert run([*command, *options]) == code
     assert said in capsys.readouterr().err
 
@@ -117,9 +137,12 @@ def test_the_planted_watermark_is_the_first_summary(tmp_path):
     assert first.significant
     assert first.pictures >= 5
     marks = {item.id: item.truth.shortcut for item in manifest}
-    inside = [(each.mask & marks[found.subjects[each.subject].id]).sum() / each.mask.sum() for each in first.members]
+    inside = [
+        (each.mask & marks[found.subjects[each.subject].id]).sum() / each.mask.sum() for each in first.members
+    ]
     covered = [
-        (each.mask & marks[found.subjects[each.subject].id]).sum() / marks[found.subjects[each.subject].id].sum()
+        (each.mask & marks[found.subjects[each.subject].id]).sum()
+        / marks[found.subjects[each.subject].id].sum()
         for each in first.members
     ]
     assert np.median(inside) > 0.7

@@ -13,6 +13,7 @@ from torch import Tensor
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.baseline import CHOICES, Baseline, baseline, blurred
 from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.l2_caf import UNSETTLED
 from seewhy.explainers.perturbation.descent import EVERY, Found, descended
 from seewhy.explainers.perturbation.game import Game, Kind, Question, Scale, Score, settled_scores
 from seewhy.explainers.perturbation.superpixels import means, superpixels
@@ -24,10 +25,11 @@ from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import Precision, chunked
 
-UNSETTLED = "not settled"
-"""How a note begins where the steps ended before the loss had stopped falling."""
+ROUNDED = "rounding decides single pixels"
+"""How a note begins where so many steps were taken in float32 that another batch size moves single pixels."""
 DEAF = "no evidence: perturbing the picture does not change the score"
 
+_FEW = 20  # steps, after which rounding does not show yet
 _LEAST = 4  # cells along a side of the smooth mask, in pictures that have so many pixels
 _MOST_ON_CPU, _MOST = 32, 128  # masks whose graph is held at once
 
@@ -201,6 +203,10 @@ class CrispMask(Explainer):
             said = [DEAF] if bool(deaf[own].any()) else []
             if self.tolerance and not bool(settled[own].all()):
                 said.append(f"{UNSETTLED}: the steps ended before the loss had stopped falling")
+            if game.pictures.dtype != torch.float64 and int(steps[own].max()) > _FEW:
+                said.append(
+                    f"{ROUNDED}: in float32, Adam's steps are as long for small gradients as for large ones"
+                )
             notes.append(tuple(said))
         return values, notes, cost
 

@@ -50,9 +50,9 @@ def member(subject: Subject, region: Member) -> Image.Image:
     shown = np.where(visible[..., None], subject.picture, np.uint8(GREY)).astype(np.uint8)
     left, top, right, bottom = _window(region, subject.picture.shape[:2])
     scale = TILE / (right - left)
-    tile = (
-        Image.fromarray(shown).crop((left, top, right, bottom)).resize((TILE, TILE), Image.Resampling.BICUBIC)
-    )
+    tile = Image.new("RGB", (right - left, bottom - top), (GREY,) * 3)
+    tile.paste(Image.fromarray(shown), (-left, -top))
+    tile = tile.resize((TILE, TILE), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(tile)
     for part in parts:
         outline = _outline(part)[max(top, 0) : bottom, max(left, 0) : right]
