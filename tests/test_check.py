@@ -22,6 +22,7 @@ METHODS = [entry.name for entry in registry.explainers() if not entry.requires]
 
 # What takes thousands of forwards by default keeps the same promises with few.
 SMALL = {
+    "crisp-mask": {"smooth": 4, "sharp": 2},
     "rise": {"masks": 24},
     "group-cam": {"groups": 4},
     "occlusion": {"window": 8, "stride": 8},

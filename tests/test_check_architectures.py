@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 METHODS = [entry.name for entry in registry.explainers() if not entry.requires]
 # What takes hundreds of forwards keeps the same promises with few.
 SMALL = {
+    "crisp-mask": {"smooth": 4, "sharp": 2},
     "rise": {"masks": 8},
     "occlusion": {"window": 64, "stride": 64},
     "integrated-gradients": {"steps": 2},

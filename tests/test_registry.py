@@ -18,9 +18,9 @@ NAMES = ["cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam"
 ENTRIES = {entry.name: entry for entry in registry.explainers()}
 MORE = [
     *("eigen-grad-cam", "ablation-cam", "score-cam", "group-cam", "integrated-grad-cam", "rsi-grad-cam"),
-    *("layer-integrated-gradients", "l2-caf", "rise", "occlusion", "gradient", "input-x-gradient"),
-    *("integrated-gradients", "smooth-grad", "lrp", "salient-relevance", "guided-backprop", "deconvolution"),
-    "guided-grad-cam",
+    *("layer-integrated-gradients", "l2-caf", "rise", "occlusion", "crisp-mask", "gradient"),
+    *("input-x-gradient", "integrated-gradients", "smooth-grad", "lrp", "salient-relevance"),
+    *("guided-backprop", "deconvolution", "guided-grad-cam"),
     *("embedding-grad-cam", "transfer-cam"),
 ]
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from seewhy.explainers.base import explain_all as explain_all
     from seewhy.explainers.base import make as make
     from seewhy.explainers.cam import CAM as CAM
+    from seewhy.explainers.crisp_mask import CrispMask as CrispMask
     from seewhy.explainers.deconvolution import Deconvolution as Deconvolution
     from seewhy.explainers.eigen_cam import EigenCAM as EigenCAM
     from seewhy.explainers.eigen_grad_cam import EigenGradCAM as EigenGradCAM
@@ -155,6 +156,7 @@ _PLACES = {
     "explainers.layer_cam": ["LayerCAM"],
     "explainers.x_grad_cam": ["XGradCAM"],
     "explainers.ablation_cam": ["AblationCAM"],
+    "explainers.crisp_mask": ["CrispMask"],
     "explainers.deconvolution": ["Deconvolution"],
     "explainers.eigen_grad_cam": ["EigenGradCAM"],
     "explainers.gradient": ["Gradient"],

@@ -93,6 +93,8 @@ _EXPLAINERS = (
           "1 forward per mask, 4,000 by default"),
     Entry("occlusion", "seewhy.explainers.occlusion:Occlusion", "Occlusion", "Zeiler and Fergus, ECCV 2014",
           "nothing but outputs", "1 forward per window, 625 by default at 224 pixels"),
+    Entry("crisp-mask", "seewhy.explainers.crisp_mask:CrispMask", "Crisp mask", "Godi et al., BMVC 2018", _PIXELS,
+          "at most 452 forwards + 450 backwards"),
     Entry("gradient", "seewhy.explainers.gradient:Gradient", "Gradient", "Simonyan et al., ICLR workshop 2014", _PIXELS,
           _FULL),
     Entry("input-x-gradient", "seewhy.explainers.input_x_gradient:InputXGradient", "Input x Gradient",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seewhy.errors import NotApplicableError
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
+from seewhy.explainers.crisp_mask import ROUNDED
 from seewhy.explainers.l2_caf import SEVERAL, UNSETTLED
 from seewhy.explainers.masked_input import HARDLY
 from seewhy.explanation import Explanation
@@ -23,7 +24,7 @@ from seewhy.targets import TargetLike, as_target
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
 TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
-_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL)
+_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED)
 """How notes begin by which a method says itself that rounding may decide a map."""
 
 

@@ -32,6 +32,7 @@ for _name, _help in {
     "layers": "List the layers of a network, and which one a map is drawn on.",
     "methods": "List the methods: paper, needs, cost.",
     "retrieve": "Find the most similar pictures of a gallery, and see why they match.",
+    "summarize": "Find the parts that a network looks for in a class, over many pictures.",
     "scenes": "Draw pictures whose truth is known to the pixel.",
 }.items():
     # Given as text, so that a command is imported only when it is called.
