@@ -33,6 +33,7 @@ class SalientRelevance(Explainer):
             "combine": "saliency",
         },
         "relevance": {"combine": "saliency"},
+        "blurred": {"combine": "blurred"},
     }
 
     name: Literal["salient-relevance"] = "salient-relevance"
@@ -43,11 +44,11 @@ class SalientRelevance(Explainer):
     )
     combine: Combine = Field(
         default="multiply",
-        description="`saliency`, the paper's, or `multiply`: the smoothed magnitude of the relevance times "
-        "(1 + saliency) / 2.",
+        description="`saliency`, the paper's; `multiply`: the smoothed magnitude of the relevance times "
+        "(1 + saliency) / 2; or `blurred`: that magnitude alone, the baseline of the other two.",
     )
     sigma: float = Field(
-        default=3.0, gt=0, description="Of the Gaussian that smooths in `multiply`, in pixels."
+        default=3.0, gt=0, description="Of the Gaussian that smooths the magnitude, in pixels."
     )
 
     def plan(self, work: Workload, network: Network) -> Cost:
