@@ -267,13 +267,7 @@ class Study:
         output = main_output(self.outputs, self.target.output).detach().float()
         if output.ndim != 2 or not self.target.names_classes:
             return ((),) * self.arguments.batch
-        # Ordered by score: probabilities tie in float32 where scores still differ.
-        best = output.topk(min(5, output.shape[1]), dim=1).indices
-        probabilities = self.network.probabilities(output).gather(1, best)
-        return tuple(
-            tuple(Predicted(i, self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
-            for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
-        )
+        return best_classes(self.network, output)
 
     def used(self, precision: Precision, gradient: bool) -> Cost:
         """What the pass at this precision took, and its gradient: the cost of a method that read them."""
@@ -298,3 +292,16 @@ class Study:
         study = Study(self.network, arguments, self.target, self.digest)
         study.__dict__["question"] = self.question.select(rows)
         return study
+
+
+def best_classes(
+    network: Network, output: Float[Tensor, "B C"], count: int = 5
+) -> tuple[tuple[Predicted, ...], ...]:
+    """Per picture the best classes with their probabilities, the best first."""
+    # Ordered by score: probabilities tie in float32 where scores still differ.
+    best = output.topk(min(count, output.shape[1]), dim=1).indices
+    probabilities = network.probabilities(output).gather(1, best)
+    return tuple(
+        tuple(Predicted(i, network.class_name(i), p) for i, p in zip(indices, values, strict=True))
+        for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+    )
