@@ -25,7 +25,7 @@ from seewhy.evaluation.subjects import Pictures, share_of_picture
 from seewhy.render.markdown import markdown_table
 
 TUNED_ON, JUDGED_ON, SEED = 40, 80, 0
-SIGMAS = 3.0, 6.0, 12.0, 24.0, 48.0
+SIGMAS = 1.0, 3.0, 6.0, 12.0, 24.0, 48.0
 SIDE = 160  # of the maps whose saliency is computed, at every second pixel: an evening's pictures in minutes
 METRICS = {
     "pointing-game": "average=picture", "energy-pointing-game": "", "insertion": "rows=16", "deletion": "rows=16",
