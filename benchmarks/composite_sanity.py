@@ -15,7 +15,7 @@ from seewhy.relevance.composites import CompositeName
 from seewhy.render.markdown import markdown_table
 
 PICTURES, SEED, SEEDS = 30, 9, 3
-STAGES = ("classifier", "stage2.conv1", "stage1.conv1", "stem")
+STAGES = "classifier", "stage2.conv1"  # and the last, at the input
 _SIDE = 64
 _SALIENCY = ContextAwareSaliency.from_preset("relevance", longest_side=_SIDE, query_stride=2)
 METHODS: dict[str, Explainer] = {
@@ -37,8 +37,7 @@ def measure() -> Randomisation:
 def text() -> Iterator[str]:
     """What it says, by paragraphs."""
     found = measure()
-    columns = [stage for stage in STAGES if stage in found.stages] or list(found.stages)
-    columns[-1:] = [found.stages[-1]]
+    columns = [*STAGES, found.stages[-1]]
     yield (
         f"The bundled network, {PICTURES} scenes of seed {SEED}, {SEEDS} seeds: mean Spearman of the signed maps "
         f"(magnitudes in brackets) after its weights are drawn anew from the classifier down to a stage, as "
