@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seewhy.explainers.baseline import blurred
-from seewhy.saliency import ContextAwareSaliency, Saliency
+from seewhy.saliency import Saliency
 
 Combine = Literal["saliency", "multiply", "blurred"]
 
 
 def salient(
-    relevance: Float[Tensor, "B C H W"], method: ContextAwareSaliency, combine: Combine, sigma: float
+    relevance: Float[Tensor, "B C H W"], method: Callable[[Tensor], Saliency], combine: Combine, sigma: float
 ) -> Saliency:
     """Context-aware saliency of relevance maps (after Li et al., 2017), alone or multiplied with smoothed relevance.
 
@@ -25,7 +26,7 @@ def salient(
 
     Args:
         relevance: signed, with any channels.
-        method: how saliency is computed; its mode is `relevance` or `quantised`.
+        method: how saliency is computed: a `ContextAwareSaliency` whose mode is `relevance` or `quantised`.
         combine: the saliency itself, the smoothed magnitude of the relevance weighed by it, or that magnitude alone.
         sigma: of the Gaussian that smooths, in pixels.
 
