@@ -1,6 +1,6 @@
-"""Relevance propagation: what it costs beside a gradient and a peer, and whether it conserves, network by network.
+"""The speed of relevance propagation, beside a gradient: `python -m benchmarks relevance`.
 
-`python -m benchmarks.relevance` prints the table of conservation, `python -m benchmarks relevance` the speed.
+`python -m benchmarks.relevance NETWORK COMPOSITE` prints what a process of its own grows by.
 """
 
 from __future__ import annotations
@@ -9,20 +9,15 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.rows import Row, at_most
-from benchmarks.subjects import trained
 from benchmarks.timing import THREADS, interleaved
 from seewhy import LRP, Network, load
-from seewhy.check.toys import blobs
-from seewhy.errors import NotApplicableError
 from seewhy.relevance.composites import CompositeName
-from seewhy.render.markdown import markdown_table
 
 BATCH, SIZE = 8, 224
 NETWORKS = ("vgg11", "resnet18")
@@ -33,57 +28,6 @@ _BOUNDS: dict[CompositeName, float] = {
     "epsilon-gamma-box": 2.0,
     "epsilon-alpha2-beta1": 3.0,
 }
-_ARCHITECTURES = (
-    *(f"torchvision:{name}" for name in ("alexnet", "vgg16", "resnet50", "resnext50_32x4d", "densenet121")),
-    *(f"torchvision:{name}" for name in ("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "swin_t")),
-    *(f"torchvision:{name}" for name in ("inception_v3", "regnet_y_400mf", "squeezenet1_0", "googlenet")),
-    *(f"timm:{name}" for name in ("resnet18", "ghostnet_100", "vit_tiny_patch16_224")),
-)
-ATTENTION = {"matrix product": "halves", "softmax": "constant"}
-_SIDE = 224
-
-
-@dataclass(frozen=True)
-class Books:
-    """What became of the score of one network's pictures.
-
-    Attributes:
-        network: its name.
-        composite: the rules.
-        shares: at the pixels, in biases and in stabilisers, of the score's magnitude; means over the pictures.
-        error: the largest share that is unaccounted for.
-    """
-
-    network: str
-    composite: str
-    shares: tuple[float, float, float]
-    error: float
-
-
-def books(network: Network, images: Tensor, composite: CompositeName) -> Books:
-    """The books of one network; attention, which has no rule by itself, gets one."""
-    title: str = composite
-    try:
-        found = LRP(composite=composite).conservation(network, images)
-    except NotApplicableError:
-        method = LRP.checked({"composite": composite, "rules": ATTENTION})
-        found, title = method.conservation(network, images), f"{composite}, attention constant"
-    size = found.magnitude.clamp_min(torch.finfo(torch.float64).tiny)
-    shares = tuple(float((each / size).mean()) for each in (found.arrived, found.bias, found.stabiliser))
-    return Books(network.name, title, (shares[0], shares[1], shares[2]), float(found.error.max()))
-
-
-def conserved(composite: CompositeName = "epsilon-plus") -> Iterator[Books]:
-    """The books of architectures with random weights, and of the trained networks.
-
-    Raises:
-        FileNotFoundError: the folder of weights and pictures is not where SEEWHY_DATA says.
-    """
-    for name in _ARCHITECTURES:
-        torch.manual_seed(0)
-        yield books(load(name, weights="random", offline=True), blobs(2, 3, _SIDE, _SIDE), composite)
-    for subject in trained(2):
-        yield books(Network(subject.module, name=f"{subject.title}, trained"), subject.images, composite)
 
 
 def rows(remarks: list[str]) -> Iterator[Row]:
@@ -151,22 +95,15 @@ def _gigabytes() -> float:
 
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(THREADS)
-    if len(arguments) == 2:
-        name, what = arguments
-        network, images = _setting(name)
-        _gradient(network.module, images[:1])()  # what libraries set aside when they are first used
-        before = _gigabytes()
-        if what == "gradient":
-            _gradient(network.module, images)()
-        else:
-            LRP.checked({"composite": what})(network, images, 3)
-        print(_gigabytes() - before)
-        return
-    cells = [
-        [each.network, each.composite, *(f"{share:.3g}" for share in each.shares), f"{each.error:.1e}"]
-        for each in conserved()
-    ]
-    print(markdown_table(["network", "composite", "pixels", "biases", "stabilisers", "error"], cells))
+    name, what = arguments
+    network, images = _setting(name)
+    _gradient(network.module, images[:1])()  # what libraries set aside when they are first used
+    before = _gigabytes()
+    if what == "gradient":
+        _gradient(network.module, images)()
+    else:
+        LRP.checked({"composite": what})(network, images, 3)
+    print(_gigabytes() - before)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""`python -m benchmarks.saliency`: context-aware saliency of photographs, exact, at every second pixel, and as a loop.
+"""The speed of context-aware saliency: photographs, exact, at every second pixel, and as a loop.
+
+`python -m benchmarks saliency` prints it among the others.
 
 The photographs are those under `photos` in the folder that SEEWHY_DATA names; without it, drawn scenes.
 """
@@ -128,16 +130,3 @@ def _difference(queries: PatchGrid, others: Patches) -> float:
     method = ContextAwareSaliency()
     fast = mean_of_nearest(queries, others, method.nearest, method.position).flatten()[::SAMPLE]
     return float((fast - _loop(queries, others)).abs().max())
-
-
-def main() -> int:
-    remarks: list[str] = []
-    measured = list(rows(remarks))
-    for row in measured:
-        print(" | ".join(cell for cell in row.cells if cell))
-    print(*remarks, sep="\n")
-    return 0 if all(row.holds for row in measured) else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

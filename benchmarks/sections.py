@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks import bank, cam_family, evaluating, few_forwards, l2caf, masks, memory, page, relevance
+from benchmarks import (
+    bank,
+    cam_family,
+    evaluating,
+    few_forwards,
+    l2caf,
+    masks,
+    memory,
+    page,
+    relevance,
+    saliency,
+)
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
 
@@ -107,6 +118,15 @@ pixels. A call of ours includes the choice of rules, the notes and the books; ch
 call on. Memory is what the resident process grows by in its first call, and so includes those weights.""",
         ("torchvision",),
         relevance.rows,
+    ),
+    "saliency": Section(
+        "Saliency",
+        f"""\
+Context-aware saliency of {saliency.PICTURES} photographs whose longest side becomes 250 pixels. The loop compares
+patch after patch with all others, each by one vectorised call; it is run for every {saliency.SAMPLE}st pixel, and its
+time multiplied. The largest difference is that of mean distances, at the smallest scale.""",
+        (),
+        saliency.rows,
     ),
     "memory": Section(
         "Memory",

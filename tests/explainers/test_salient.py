@@ -36,6 +36,17 @@ def test_the_product_is_the_smoothed_magnitude_weighed_by_saliency() -> None:
     )
 
 
+def test_the_baseline_is_the_smoothed_magnitude_and_computes_no_saliency(monkeypatch) -> None:
+    monkeypatch.setattr(ContextAwareSaliency, "__call__", None)
+    single = torch.zeros(1, 3, 25, 25)
+    single[0, 1, 12, 12] = -2.0
+    found = salient(single, METHOD, "blurred", 2).values[0]
+    away = torch.arange(-6, 7).double()
+    expected = torch.exp(-(away**2) / 8)  # of the maximum: a Gaussian of sigma 2, cut at 6 pixels
+    torch.testing.assert_close(found[12, 6:19].double(), expected, atol=1e-6, rtol=0)
+    assert found[12, 5] == 0
+
+
 def test_without_relevance_there_is_nothing_and_a_note() -> None:
     found = salient(torch.zeros(1, 3, 20, 20), METHOD, "multiply", 2)
     assert found.values.eq(0).all()

@@ -32,6 +32,27 @@ def test_it_is_the_saliency_of_the_map_of_lrp_for_each_target(demo, combine) -> 
             torch.testing.assert_close(found.values[picture, target], alone, atol=1e-5, rtol=0)
 
 
+def test_methods_of_one_call_share_the_relevance_and_its_saliency(demo, monkeypatch) -> None:
+    network, pixels = demo
+    computed = []
+    plain = seewhy.ContextAwareSaliency.__call__
+    monkeypatch.setattr(
+        seewhy.ContextAwareSaliency, "__call__", lambda *given: computed.append(1) or plain(*given)
+    )
+    methods = [
+        seewhy.LRP(),
+        *(seewhy.SalientRelevance(saliency=QUICK, sigma=sigma) for sigma in (2, 4)),
+        seewhy.SalientRelevance(saliency=QUICK, combine="blurred"),
+    ]
+    found = seewhy.explain_all(network, pixels, methods, target=0)
+    assert len(computed) == 1
+    assert (found.cost.forwards, found.cost.backwards) == (len(pixels), len(pixels))
+    for each, together in zip(methods, found.values(), strict=True):
+        alone = each(network, pixels, 0)
+        torch.testing.assert_close(together.values, alone.values, atol=0, rtol=0)
+        assert together.cost == alone.cost
+
+
 def test_the_notes_say_where_the_relevance_went_and_what_the_saliency_says(demo) -> None:
     network, pixels = demo
     class_zero = seewhy.SalientRelevance(saliency=QUICK)(network, pixels, 0)

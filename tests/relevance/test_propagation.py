@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from seewhy import LRP, Classes, Contrast, InputXGradient, Network
 from seewhy.errors import InputError, LayerError, NotApplicableError
+from seewhy.relevance.affine import Affine
 from seewhy.relevance.composites import Composite
 from seewhy.relevance.propagate import trace
 from seewhy.relevance.rules import Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZBox, ZPlus
@@ -351,6 +353,18 @@ def test_the_contrast_of_two_classes_is_the_difference_of_their_relevance():
     net, images = Functional(), pictures().float()
     one, other = (LRP()(net, images, each).values for each in (1, 2))
     torch.testing.assert_close(LRP()(net, images, Contrast(1, 2)).values, one - other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_call_leaves_nothing_of_its_graph_in_memory():
+    """Graphs that hold themselves through their steps are seen by no collector, so the steps alive are counted."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(each) is Affine for each in gc.get_objects())
+
+    before, module = alive(), Functional()
+    LRP(layer="pixels")(module, torch.rand(2, 3, 15, 15), Classes([0, 1]))
+    assert alive() == before
 
 
 def test_settings_with_rules_survive_json_and_are_hashable():

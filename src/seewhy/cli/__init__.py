@@ -26,6 +26,7 @@ app = App(
 )
 for _name, _help in {
     "bank": "Keep channel weights of training pictures, so that serving needs no back-propagation.",
+    "compare": "See several networks side by side on the same pictures, and who is right.",
     "demo": "Find a planted fault with the bundled networks, and see it in a report.",
     "evaluate": "Measure methods on a dataset: how far can their maps be trusted?",
     "explain": "Explain pictures: maps, predictions and one self-contained report.",

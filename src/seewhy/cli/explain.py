@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from seewhy.network.images import Images
     from seewhy.network.network import Network
     from seewhy.render import Report
-    from seewhy.targets import Target
+    from seewhy.targets import Target, TargetLike
 
 
 def explain(
@@ -63,7 +63,7 @@ def explain(
 
     if rows < 0 or batch_size < 1:
         raise UsageError("--rows must be at least 0 and --batch-size at least 1")
-    explainers = _explainers(method or ["grad-cam"], layer)
+    explainers = made_explainers(method or ["grad-cam"], layer)
     paths = list(find(listed(images)))
     if not paths:
         raise UsageError("no pictures were asked for")
@@ -112,7 +112,7 @@ class _Run:
         self.failed += [{"path": failure.path, "reason": failure.reason} for failure in images.failed]
         if not len(images):
             return
-        found = self._explained(images)
+        found = explained(self.network, images, self.explainers, self.target, self.refused)
         if self.report is None:
             self.report = self._new_report(found)
         first = len(self.items)
@@ -131,20 +131,6 @@ class _Run:
             folder.mkdir(exist_ok=True)
             for each in found:
                 panels.save_panels(each, folder, first, self.signed)
-
-    def _explained(self, images: Images) -> list[Explanation]:
-        """All methods; one that is not defined for this network is dropped with its reason."""
-        from seewhy.explainers.base import explain_all
-
-        while True:
-            try:
-                return list(explain_all(self.network, images, self.explainers, self.target).values())
-            except NotApplicableError as error:
-                if error.place is None or len(self.explainers) == 1:
-                    raise
-                name = self.explainers.pop(error.place).name
-                self.refused[name] = str(error)
-                print(f"seewhy: {name} left out: {error}", file=sys.stderr)
 
     def _new_report(self, found: list[Explanation]) -> Report:
         from seewhy.render import Report, panels
@@ -199,7 +185,29 @@ class _Run:
         return "\n".join([*lines, f"report: {results['report']}"])
 
 
-def _explainers(specs: list[str], layers: list[str] | None) -> list[Explainer]:
+def explained(
+    network: Network, images: Images, explainers: list[Explainer], target: TargetLike, refused: dict[str, str]
+) -> list[Explanation]:
+    """All methods; one that is not defined for this network is dropped, and `refused` says why."""
+    from seewhy.explainers.base import explain_all
+
+    while True:
+        try:
+            return list(explain_all(network, images, explainers, target).values())
+        except NotApplicableError as error:
+            if error.place is None or len(explainers) == 1:
+                raise
+            name = explainers.pop(error.place).name
+            refused[name] = str(error)
+            print(f"seewhy: {network.name}: {name} left out: {error}", file=sys.stderr)
+
+
+def made_explainers(specs: list[str], layers: list[str] | None = None) -> list[Explainer]:
+    """The methods that the command line names.
+
+    Raises:
+        UsageError: there is no such method or setting.
+    """
     from seewhy.explainers.base import make
 
     settings = {"layer": layers[0] if len(layers) == 1 else layers} if layers else {}

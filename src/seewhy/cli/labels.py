@@ -49,9 +49,13 @@ class Labels:
                     raise UsageError(f"--labels {path}: line {number + 1}: {error}") from error
         return cls(classes)
 
+    def known(self, path: str) -> tuple[int, str] | None:
+        """Number and name of a picture's true class, looked up by its path, then by its file name."""
+        return self.classes.get(path) or self.classes.get(Path(path).name)
+
     def verdict(self, path: str, predictions: Sequence[Predicted]) -> dict[str, Any]:
         """`truth` and `correct` of one picture; empty where its class is not known."""
-        known = self.classes.get(path) or self.classes.get(Path(path).name)
+        known = self.known(path)
         if known is None or not predictions:
             return {}
         index, name = known

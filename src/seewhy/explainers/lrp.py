@@ -71,6 +71,9 @@ class LRP(PixelMethod):
     )
 
     def compute(self, study: Study) -> Computed:
+        return study.shared(self, lambda: self._computed(study))
+
+    def _computed(self, study: Study) -> Computed:
         maps, books = self._propagated(study)
         cost = Cost(forwards=study.arguments.batch, backwards=study.scores.numel())
         study.cost += cost

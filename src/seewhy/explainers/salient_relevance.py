@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
+from jaxtyping import Float
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.lrp import LRP
 from seewhy.explainers.salient import Combine, salient
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
+from seewhy.network.layers import Site
 from seewhy.network.network import Network
-from seewhy.saliency import ContextAwareSaliency
+from seewhy.saliency import ContextAwareSaliency, Saliency
 
 
 class SalientRelevance(Explainer):
@@ -33,6 +37,7 @@ class SalientRelevance(Explainer):
             "combine": "saliency",
         },
         "relevance": {"combine": "saliency"},
+        "blurred": {"combine": "blurred"},
     }
 
     name: Literal["salient-relevance"] = "salient-relevance"
@@ -43,11 +48,11 @@ class SalientRelevance(Explainer):
     )
     combine: Combine = Field(
         default="multiply",
-        description="`saliency`, the paper's, or `multiply`: the smoothed magnitude of the relevance times "
-        "(1 + saliency) / 2.",
+        description="`saliency`, the paper's; `multiply`: the smoothed magnitude of the relevance times "
+        "(1 + saliency) / 2; or `blurred`: that magnitude alone, the baseline of the other two.",
     )
     sigma: float = Field(
-        default=3.0, gt=0, description="Of the Gaussian that smooths in `multiply`, in pixels."
+        default=3.0, gt=0, description="Of the Gaussian that smooths the magnitude, in pixels."
     )
 
     def plan(self, work: Workload, network: Network) -> Cost:
@@ -66,8 +71,13 @@ class SalientRelevance(Explainer):
         notes = [list(each) for each in found.notes]
         maps = {}
         for site, values in found.maps.items():
-            salience = salient(values.flatten(0, 1), self.saliency, self.combine, self.sigma)
+            of_site = partial(self._saliency, study, site)
+            salience = salient(values.flatten(0, 1), of_site, self.combine, self.sigma)
             maps[site] = salience.values.view(*values.shape[:2], *values.shape[3:])
             for place, more in enumerate(salience.notes):
                 notes[place // values.shape[1]].extend(more)
         return Computed(maps, tuple(tuple(dict.fromkeys(each)) for each in notes), found.reason, found.cost)
+
+    def _saliency(self, study: Study, site: Site, relevance: Float[Tensor, "B C H W"]) -> Saliency:
+        """Of the relevance, which another method may have asked for already."""
+        return study.shared((self.relevance, self.saliency, site), lambda: self.saliency(relevance))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,8 @@ from seewhy.network.structures import map_tensors
 from seewhy.network.survey import Call, Survey
 from seewhy.network.surveys import planned, surveyed
 from seewhy.targets import BoundTarget, Target
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Study:
         self._probes: dict[Precision, Probe] = {}
         self._gradients: dict[Precision, dict[tuple[str, int], Tensor]] = {}
         self._costs: dict[tuple[Precision, bool], Cost] = {}
+        self._shared: dict[Hashable, Any] = {}
 
     @cached_property
     def survey(self) -> Survey:
@@ -125,6 +128,18 @@ class Study:
             request.calls[call.name, call.index] = call
             if gradient:
                 request.differentiated.add((call.name, call.index))
+
+    def shared(self, key: Hashable, make: Callable[[], R]) -> R:
+        """What `make` gives; for another method that asks by an equal key, what it gave before.
+
+        Args:
+            key: settings that say all that it depends on, beside the pictures and the question.
+            make: computes it.
+        """
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: R = self._shared[key]
+        return found
 
     def feature(self, site: Site, gradient: bool, precision: Precision = "float32") -> Feature:
         """Feature maps at a requested site, and their gradients."""
@@ -267,13 +282,7 @@ class Study:
         output = main_output(self.outputs, self.target.output).detach().float()
         if output.ndim != 2 or not self.target.names_classes:
             return ((),) * self.arguments.batch
-        # Ordered by score: probabilities tie in float32 where scores still differ.
-        best = output.topk(min(5, output.shape[1]), dim=1).indices
-        probabilities = self.network.probabilities(output).gather(1, best)
-        return tuple(
-            tuple(Predicted(i, self.network.class_name(i), p) for i, p in zip(indices, values, strict=True))
-            for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
-        )
+        return best_classes(self.network, output)
 
     def used(self, precision: Precision, gradient: bool) -> Cost:
         """What the pass at this precision took, and its gradient: the cost of a method that read them."""
@@ -298,3 +307,16 @@ class Study:
         study = Study(self.network, arguments, self.target, self.digest)
         study.__dict__["question"] = self.question.select(rows)
         return study
+
+
+def best_classes(
+    network: Network, output: Float[Tensor, "B C"], count: int = 5
+) -> tuple[tuple[Predicted, ...], ...]:
+    """Per picture the best classes with their probabilities, the best first."""
+    # Ordered by score: probabilities tie in float32 where scores still differ.
+    best = output.topk(min(count, output.shape[1]), dim=1).indices
+    probabilities = network.probabilities(output).gather(1, best)
+    return tuple(
+        tuple(Predicted(i, network.class_name(i), p) for i, p in zip(indices, values, strict=True))
+        for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+    )

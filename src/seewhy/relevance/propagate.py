@@ -23,6 +23,17 @@ from seewhy.relevance.weights import KeptWeights
 
 
 @dataclass
+class _Open:
+    """The books of the backward pass under way.
+
+    Steps hold this and never the trace: a trace holds outputs, these their graph, that the steps, and no collector
+    of garbage looks through a graph.
+    """
+
+    ledger: Ledger
+
+
+@dataclass
 class Trace:
     """A forward pass along which relevance can be sent back.
 
@@ -30,14 +41,13 @@ class Trace:
         outputs: what the network returned; scores made of it start relevance.
         pixels: per picture input the leaf that its relevance arrives at.
         layers: per layer name and call the tensor that it returned.
-        ledger: the books of the backward pass under way.
     """
 
     batch: int
+    open: _Open
     outputs: Any = None
     pixels: Mapping[int | str, Tensor] = field(default_factory=dict)
     layers: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    ledger: Ledger = field(init=False)
 
     def back(self, score: Tensor, last: bool = True) -> tuple[list[Tensor], list[Tensor], Ledger]:
         """The relevance of the sum of these scores at the pixels and the layers, and the books.
@@ -46,7 +56,7 @@ class Trace:
             score: a tensor made of the outputs.
             last: whether no other target follows, so that the graph can be let go.
         """
-        self.ledger = Ledger(self.batch)
+        ledger = self.open.ledger = Ledger(self.batch)
         wanted = [*self.pixels.values(), *self.layers.values()]
         reached = [each for each in wanted if each.requires_grad] if score.requires_grad else []
         found: Sequence[Tensor | None] = (
@@ -56,7 +66,7 @@ class Trace:
         )
         relevance = {id(each): got for each, got in zip(reached, found, strict=True) if got is not None}
         arrived = [relevance.get(id(each), torch.zeros_like(each)).detach() for each in wanted]
-        return arrived[: len(self.pixels)], arrived[len(self.pixels) :], self.ledger
+        return arrived[: len(self.pixels)], arrived[len(self.pixels) :], ledger
 
 
 def trace(
@@ -84,9 +94,10 @@ def trace(
         NotApplicableError: an operation has no rule; the message names it and what to give.
         LayerError: a rule was given to a layer that does not exist or computes nothing that takes it.
     """
-    found = Trace(arguments.batch)
+    books = _Open(Ledger(arguments.batch))
+    found = Trace(arguments.batch, books)
     pixels = {key: arguments[key].detach().clone().requires_grad_() for key in arguments.pictures}
-    context = Context(composite, KeptWeights(module, digest), lambda: found.ledger, box)
+    context = Context(composite, KeptWeights(module, digest), lambda: books.ledger, box)
     found.layers = context.layers
     names = {each: name for name, each in module.named_modules()}
     counted: Counter[str] = Counter()
@@ -119,7 +130,7 @@ def trace(
         if not output.requires_grad or not output.is_floating_point():
             return output
         value = output.detach()
-        return joined(Start(value, lambda: found.ledger, contrast), value.clone(), output)
+        return joined(Start(value, lambda: books.ledger, contrast), value.clone(), output)
 
     found.pixels, found.outputs = pixels, map_tensors(start, outputs)
     return found

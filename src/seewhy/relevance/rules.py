@@ -69,6 +69,14 @@ class AffineRule(Settings):
         "(`ignore`), or it is shared equally by the inputs of the output (`distribute`).",
     )
 
+    @property
+    def terms_together(self) -> float | None:
+        """How many times the weights those of two terms add up to, for the same inputs; None where they do not.
+
+        The bias's are among them, so what the terms contribute adds up to so many times the output.
+        """
+        return None
+
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:
         """How the relevance is divided."""
@@ -124,6 +132,10 @@ class Gamma(AffineRule):
 
     name: Literal["gamma"] = "gamma"
     gamma: float = Field(default=0.25, ge=0, description="How much more these contributions count.")
+
+    @property
+    def terms_together(self) -> float:
+        return 2 + self.gamma  # (1 + γ) w⁺ + w⁻ and w⁺ + (1 + γ) w⁻
 
     def terms(self) -> tuple[Term, ...]:
         more, less = Weights(1 + self.gamma, 1), Weights(1, 1 + self.gamma)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from seewhy.explanation import Explanation
 
 _MOST_IN_NOTEBOOK = 16
+_VERDICTS = {True: " ✓", False: " ✗", None: ""}
 
 
 def picture(explanation: Explanation, row: int) -> Image.Image:
@@ -131,6 +133,52 @@ def method_infos(columns: Iterable[str]) -> list[MethodInfo]:
         title = entry.title if entry and entry.title else method
         infos.append(MethodInfo(column, title + sign + number, entry.paper if entry else ""))
     return infos
+
+
+def side_by_side_methods(explained: Mapping[str, Sequence[Explanation]]) -> list[MethodInfo]:
+    """The columns of a report on several networks: each one's methods beside the next one's.
+
+    Args:
+        explained: of the same pictures, by the name of each network.
+    """
+    return [
+        replace(info, name=f"{network} {info.name}", title=f"{network}: {info.title}")
+        for network, each in explained.items()
+        for info in methods(each)
+    ]
+
+
+def side_by_side(
+    explained: Mapping[str, Sequence[Explanation]],
+    index: int,
+    signed: bool = False,
+    truth: str | None = None,
+    correct: Sequence[bool | None] | None = None,
+) -> Row:
+    """One line of a report on several networks: what each says of a picture, and its maps.
+
+    Args:
+        explained: of the same pictures, by the name of each network.
+        index: which picture.
+        signed: show evidence against as well.
+        truth: what the picture shows, where known.
+        correct: of each network whether it says so, where known.
+    """
+    answers = {network: row(each, index, signed, truth=truth) for network, each in explained.items()}
+    verdicts = [_VERDICTS[each] for each in correct or [None] * len(answers)]
+    return replace(
+        next(iter(answers.values())),
+        predictions=tuple(
+            replace(best, label=f"{network} says {best.label}{verdict}")
+            for (network, each), verdict in zip(answers.items(), verdicts, strict=True)
+            for best in each.predictions[:1]
+        ),
+        panels=tuple(
+            replace(panel, method=f"{network} {panel.method}")
+            for network, each in answers.items()
+            for panel in each.panels
+        ),
+    )
 
 
 def notebook(explanations: Sequence[Explanation]) -> str:

@@ -233,12 +233,9 @@ def _report(
     for number, scene in enumerate(scenes):
         paths.append(folder / f"{number:02d}-{scene.truth.label.replace(' ', '-')}.png")
         scene.image.save(paths[-1])
-    explained = [_explained(network, paths, scenes, methods) for network in networks]
-    columns = [
-        replace(info, name=f"{network.name} {info.name}", paper=f"{network.name} · {info.paper}")
-        for network, each in zip(networks, explained, strict=True)
-        for info in panels.methods(list(each.values()))
-    ]
+    explained = {
+        network.name: list(_explained(network, paths, scenes, methods).values()) for network in networks
+    }
     facts = {
         "Question": f"Which network knows a {found.label} by its looks, and which by a watermark?",
         "Answer": found.verdict(),
@@ -246,24 +243,11 @@ def _report(
         "Version": f"seewhy {__version__}",
         "Command": "seewhy demo",
     }
-    report = Report("A network that cheats, and one that does not", facts, columns)
+    report = Report(
+        "A network that cheats, and one that does not", facts, panels.side_by_side_methods(explained)
+    )
     for title, head, rows in found.tables():
         report.table(title, head, rows)
     for number, scene in enumerate(scenes):
-        answers = [panels.row(list(each.values()), number) for each in explained]
-        report.add(
-            replace(
-                answers[0],
-                truth=scene.truth.label,
-                predictions=tuple(
-                    replace(row.predictions[0], label=f"{network.name} says {row.predictions[0].label}")
-                    for network, row in zip(networks, answers, strict=True)
-                ),
-                panels=tuple(
-                    replace(panel, method=f"{network.name} {panel.method}")
-                    for network, row in zip(networks, answers, strict=True)
-                    for panel in row.panels
-                ),
-            )
-        )
+        report.add(panels.side_by_side(explained, number, truth=scene.truth.label))
     return report
