@@ -1,8 +1,10 @@
 """Every command and every snippet that the README and the docs show is executed here."""
 
+import fcntl
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +52,16 @@ def run(tmp_path_factory):
         return done.stdout
 
     run.folder = folder
-    run(SHAPES)
+    # Workers of one test run share what the first of them trained.
+    shared = (
+        tmp_path_factory.getbasetemp().parent / f"shapes-{os.environ.get('PYTEST_XDIST_TESTRUNUID', 'alone')}"
+    )
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            run(SHAPES)
+            shutil.copytree(folder / "out", shared)
+    shutil.copytree(shared, folder / "out", dirs_exist_ok=True)
     return run
 
 
