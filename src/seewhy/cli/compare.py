@@ -61,7 +61,7 @@ def compare(
         target: What is explained: predicted, label (the true class), a class number or name, top3, or A-B.
         labels: CSV of file name and true class (number or name).
         dataset: Pictures and their true classes instead: whatever `seewhy evaluate` reads.
-        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as val, where the dataset has splits.
         out: Folder for the report, the results and the maps; made if need be.
         signed: Show evidence against as well, where a method has it.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seewhy.summaries.result import Summaries
     from seewhy.summaries.summarize import Recipe
 
+PARTS = "parts"
 _WHOLE = 100
 _STAGES = {"masks": (0, 90), "regions": (90, 95), "importance": (95, _WHOLE)}
 """Where each stage begins and ends, in hundredths of the time that a run usually takes."""
@@ -33,6 +34,7 @@ def summarize(
     features_of: str | None = None,
     features_weights: str | None = None,
     clustering: Literal["linkage", "affinity-propagation", "spectral", "hdbscan"] = "linkage",
+    names: str | None = None,
     kind: str = "auto",
     split: str | None = None,
     batch_size: int = 4,
@@ -57,7 +59,8 @@ def summarize(
         features_of: That network, which should be another one; for --descriptors features.
         features_weights: Its weights, where they are not the source's own.
         clustering: How regions become clusters; affinity-propagation is the paper's.
-        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, cub, scenes.
+        names: What summaries might be called: by the `parts` that the dataset marks, or by a CSV of tagged regions.
+        kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as train, where the dataset has splits.
         batch_size: Pictures whose masks are looked for at once, and kept together.
         seed: Of all that is drawn.
@@ -66,6 +69,7 @@ def summarize(
     from seewhy.files import written_whole
     from seewhy.network.load import load
     from seewhy.store.parquet import arrow, to_bytes
+    from seewhy.summaries.names import PartNames, TagFile, named
     from seewhy.summaries.page import page
     from seewhy.summaries.summarize import summarize as run
 
@@ -74,6 +78,10 @@ def summarize(
     if (descriptors == "features") != (features_of is not None):
         raise UsageError("--descriptors features needs --features-of NETWORK, and nothing else does")
     recipe = _recipe(mask, regions, descriptors, clustering, seed)
+    try:
+        tags = None if names in (None, PARTS) else TagFile(str(names))
+    except SeewhyError as error:
+        raise UsageError(f"--names: {error}") from error
     manifest = read_dataset(data, kind, split)
     network = model.load_for_pictures()
     other = (
@@ -94,6 +102,8 @@ def summarize(
             network, manifest, label, out / "store", recipe, target=wanted, pictures=pictures, batch=batch_size,
             other=other, progress=progress,
         )  # fmt: skip
+    if names is not None:
+        found = named(found, tags or PartNames(network, manifest))
     for name, data_ in (
         ("summaries.json", to_json.dumps(found.to_json(), indent=1).encode()),
         ("regions.parquet", to_bytes(arrow().Table.from_pylist(found.rows()))),
