@@ -11,6 +11,7 @@ from benchmarks import page
 from benchmarks.rows import HEAD
 from benchmarks.sections import SECTIONS, renewed
 from benchmarks.timing import THREADS
+from seewhy.cli.memory import keep_memory
 from seewhy.render.markdown import markdown_table
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the sections measured into docs/speed.md")
     chosen = parser.parse_args()
     torch.set_num_threads(THREADS)
+    keep_memory()
     speed, held = page.DOCS / "speed.md", True
     for name in chosen.sections or SECTIONS:
         section = SECTIONS[name]

@@ -7,6 +7,7 @@ import sys
 from cyclopts import App, CycloptsError, Parameter
 
 from seewhy import __version__
+from seewhy.cli.memory import keep_memory
 from seewhy.errors import SeewhyError, UsageError
 
 # What a lone `-` becomes: cyclopts would take it for an option without a name.
@@ -42,6 +43,7 @@ for _name, _help in {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    keep_memory()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

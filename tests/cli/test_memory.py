@@ -1,0 +1,44 @@
+"""Whether memory is kept: by the page faults of tensors that come and go, each time in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys
+import torch
+from seewhy.cli.memory import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+def used():
+    for _ in range(4):
+        torch.ones(24 << 20, dtype=torch.uint8), torch.ones(40 << 20, dtype=torch.uint8)
+used()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+used()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library's memory is only told on Linux")
+def test_memory_that_is_kept_costs_no_page_faults() -> None:
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("kept", "as it is")
+    }
+    if faults["as it is"] < 1000:
+        pytest.skip("this C library keeps large pieces of memory by itself")
+    assert faults["kept"] < faults["as it is"] / 10
+
+
+def test_elsewhere_nothing_happens(monkeypatch) -> None:
+    from seewhy.cli import memory
+
+    monkeypatch.setattr(memory.sys, "platform", "win32")
+    monkeypatch.setattr(memory.ctypes, "CDLL", None)
+    memory.keep_memory()
