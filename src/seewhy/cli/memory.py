@@ -12,9 +12,9 @@ _LARGEST = 2**31 - 1
 def keep_memory() -> None:
     """Let glibc keep up to 2 GB of what tensors give back, for the tensors that come next; elsewhere nothing changes.
 
-    By default it returns large pieces to the system at once and gets them again page by page, which takes a
-    fifth of the time of a forward of several pictures. It concerns the whole process and cannot be undone, so commands do
-    it and the library does not.
+    By default it returns large pieces to the system at once and gets them again page by page, which takes a fifth of
+    the time of a forward of several pictures. It concerns the whole process and cannot be undone, so commands do it and
+    the library does not.
     """
     if sys.platform != "linux":
         return
