@@ -84,7 +84,7 @@ def test_the_first_public_rule_denoises_over_all_groups_and_subtracts_nothing():
     net, images = lively("pooled linear", channels=12), pictures()
     activation, gradient, _ = pairs(net, images, 1)
     found = GroupCAM.from_preset("reference-v1", **FLOAT32, groups=4)(net, images, target=1)
-    assert found.cost.forwards == 3 * (1 + 4)
+    scored = 0
     for row, image in enumerate(images):
         sums = slow_groups(activation[row], gradient[row].mean((1, 2)), contiguous(12, 4))
         least = np.percentile(np.stack(sums), 70)
@@ -92,9 +92,11 @@ def test_the_first_public_rule_denoises_over_all_groups_and_subtracts_nothing():
         for each in sums:
             full = enlarged(np.where(each > least, each, 0), (16, 16))
             if full.max() > full.min():
+                scored += 1
                 mask = stretched(full)
                 expected = expected + probability(net.double(), x * mask + behind * (1 - mask), 1) * mask
         close(found.heatmaps("minmax")[row, 0], stretched(expected), 2e-4)
+    assert found.cost.forwards == 3 + scored < 3 * (1 + 4)  # groups that are constant are not scored
 
 
 def test_without_gradients_the_groups_are_sums_of_the_maps_themselves():
@@ -187,11 +189,14 @@ def test_a_batch_with_several_targets_is_every_picture_and_target_alone(grouping
     both = explainer(net, images, Top(2))
     best = net(images).topk(2).indices
     monkeypatch.setattr(masking, "fitting", lambda study: 2)
+    forwards = 0
     for row in range(3):
         for place in range(2):
             alone = explainer(net, images[row : row + 1], target=int(best[row, place]))
             close(both.values[row, place], alone.values[0, 0], 1e-4)
-    assert both.cost.forwards == 3 * (1 + 2 * 3 + 1)
+            forwards += alone.cost.forwards
+    # The picture and its baseline serve both targets; groups that are constant are not scored.
+    assert both.cost.forwards == forwards - 3 * 2 <= 3 * (1 + 2 * 3 + 1)
     assert both.cost.backwards == 6
 
 
@@ -305,9 +310,10 @@ def test_a_map_that_no_group_speaks_for_is_zero_and_says_so():
 def test_more_groups_than_channels_are_as_many_as_channels():
     net, images = lively("pooled linear"), pictures()
     found = GroupCAM(**FLOAT32, groups=50)(net, images, target=1)
-    close(found.values, GroupCAM(**FLOAT32, groups=6)(net, images, target=1).values, 1e-6)
+    of_six = GroupCAM(**FLOAT32, groups=6)(net, images, target=1)
+    close(found.values, of_six.values, 1e-6)
     assert all("no more than 6 groups" in " ".join(notes) for notes in found.notes)
-    assert found.cost.forwards == 3 * (1 + 6 + 1)
+    assert found.cost.forwards == of_six.cost.forwards <= 3 * (1 + 6 + 1)
 
 
 @pytest.mark.parametrize("share", [0, 12.5, 50, 70, 99])
@@ -332,7 +338,11 @@ def test_a_network_inside_another_module_and_other_layers_give_the_same_maps():
     outer = GroupCAM(layer="module.features", groups=3, precision="float32")(Outer(net), images, target=1)
     close(outer.values, found.at("features"), 1e-5)
     plan = GroupCAM(layer=layers, groups=3).plan(Workload(3), seewhy.Network(net))
-    assert found.cost.forwards == 3 * (1 + 2 * 4) == plan.forwards
+    one, other = (
+        GroupCAM(layer=each, groups=3, precision="float32")(net, images, target=1) for each in layers
+    )
+    assert found.cost.forwards == one.cost.forwards + other.cost.forwards - 3 <= plan.forwards
+    assert plan.forwards == 3 * (1 + 2 * 4)
 
 
 @pytest.mark.parametrize("preset", ["reference", "reference-v1", "gradient-free"])

@@ -251,7 +251,10 @@ class GroupCAM(Explainer):
 
         behind = self._baseline(study.network, pictures)
         how = Masking(behind, self.score, self.precision)
-        cost = score_masked(study, site.input, found.shape[1], masks, collect, how)
+        # A map that is constant on its grid is constant when enlarged, and weighs nothing whatever it scores.
+        varies = maps.amax((-2, -1)) - maps.amin((-2, -1)) > _ROUNDING * scale
+        wanted = torch.cat([varies, varies.new_ones((batch, int(self.subtract_baseline)))], 1)
+        cost = score_masked(study, site.input, found.shape[1], masks, collect, how, wanted)
         own = found[:, :masks_of_all].reshape(batch, shared, count, -1)
         # A target's own masks; where all share them there is but one set.
         own = own[:, 0].mT if shared == 1 else own.diagonal(dim1=1, dim2=3).mT

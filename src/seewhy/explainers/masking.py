@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from seewhy.explainers.baseline import Baseline, baseline
@@ -55,6 +55,7 @@ def score_masked(
     masks: Masks,
     collect: Collect,
     how: Masking,
+    wanted: Bool[Tensor, "B count"] | None = None,
 ) -> Cost:
     """Score every picture under `count` masks, many pictures and masks per forward.
 
@@ -68,6 +69,7 @@ def score_masked(
         masks: makes the masks of a chunk on their own grid.
         collect: takes the scores of a chunk; called in order, once per chunk that fitted.
         how: baseline, score, number format.
+        wanted: which masks of each picture are scored; all by default.
 
     Returns:
         The forwards counted.
@@ -78,21 +80,25 @@ def score_masked(
     background = _background(study, pictures, how.baseline)
     difference = pictures if background is None else pictures - background
     question = _asked(study.question, how.score)
-    total = arguments.batch * count
-    chunk = min(how.batch or fitting(study), total)
+    if wanted is None:
+        wanted = torch.ones((arguments.batch, count), dtype=torch.bool, device=device)
+    every = wanted.flatten().nonzero().flatten()
+    total = len(every)
+    chunk = max(1, min(how.batch or fitting(study), total))
     buffer = torch.empty((chunk, *pictures.shape[1:]), dtype=pictures.dtype, device=device)
     buffer = buffer.to(memory_format=torch.channels_last)
 
     def run(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        flat = torch.arange(start, stop, device=device)
-        rows, numbers = flat // count, flat % count
+        rows, numbers = every[start:stop] // count, every[start:stop] % count
         full = upsample(masks(rows, numbers)[:, None].to(pictures.dtype), size)
         shown = buffer[: stop - start]
-        for row in range(start // count, (stop - 1) // count + 1):
-            part = slice(max(row * count, start) - start, min((row + 1) * count, stop) - start)
+        last = 0
+        for row, many in enumerate(rows.bincount().tolist()):
+            part = slice(last, last + many)
             torch.mul(difference[row], full[part], out=shown[part])
             if background is not None:
                 shown[part] += background[row]
+            last += many
         return rows, numbers, answers(study, question, {key: shown}, rows, how.precision), full[:, 0]
 
     for part in chunked(run, total, chunk):
