@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks import page
 from benchmarks.retrieving import Embedder, embedded, trained_head
-from benchmarks.subjects import data
+from benchmarks.subjects import data, trained_network
 from seewhy import (
     EmbeddingGradCAM,
     EnergyPointingGame,
@@ -42,7 +42,6 @@ from seewhy.evaluation.controls import CentredGaussian, MeanActivation, RandomMa
 from seewhy.evaluation.metric import Batch, Measurement, Metric
 from seewhy.evaluation.result import Result, compare
 from seewhy.evaluation.retrieval import ranking
-from seewhy.evaluation.standings import cell_text, standings
 from seewhy.evaluation.subjects import share_of_picture
 from seewhy.render.markdown import markdown_table
 from seewhy.scenes.files import write
@@ -124,8 +123,7 @@ def individuals(folder: Path) -> Subject:
 
 def animals() -> Subject:
     """MobileNetV2's layers as trained on ImageNet, and a head trained here to tell kinds of animals."""
-    weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
-    whole = load("torchvision:mobilenet_v2", weights=weights, offline=True)
+    whole = trained_network()
     manifest = read(data() / "imagenet-val")
     kinds = {number: kind for kind, ranges in KINDS.items() for each in ranges for number in each}
     numbers = {each.id: manifest.index(each.labels[0]) for each in manifest.faultless if each.boxes}
@@ -265,7 +263,7 @@ def text(founds: Sequence[Found]) -> Iterator[str]:
             }
             yield said
             yield _claims(results)
-            yield _table(results)
+            yield page.standings_table(results, CONTROLS, title="maps")
 
 
 def _subsets(found: Found) -> Iterator[tuple[str, frozenset[str]]]:
@@ -313,16 +311,6 @@ def _verdict(one: Result, other: Result, alike: bool) -> str:
     else:
         said = "no clear difference"
     return f"{found.difference:+.3f} [{low:+.3f}, {high:+.3f}]: {said}"
-
-
-def _table(results: Mapping[str, Mapping[str, Result]]) -> str:
-    cells = standings(results, [name for name in results if name not in CONTROLS])
-    columns = list(next(iter(cells.values())))
-    rows = [
-        [f"({name})" if name in CONTROLS else name, *(cell_text(own[each]) for each in columns)]
-        for name, own in cells.items()
-    ]
-    return markdown_table(["maps", *columns], rows)
 
 
 def main() -> int:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from seewhy.evaluation.result import Result
+from seewhy.evaluation.standings import cell_text, standings
+from seewhy.render.markdown import markdown_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -38,6 +42,31 @@ def processor() -> str:
         lines = information.read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return f"{name} ({torch.multiprocessing.cpu_count()} cores)"
+
+
+def standings_table(
+    results: Mapping[str, Mapping[str, Result]],
+    controls: Collection[str],
+    arrows: Mapping[str, str] | None = None,
+    title: str = "method",
+) -> str:
+    """Values with intervals and ranks, a row per method; controls stand in brackets and have no rank.
+
+    Args:
+        results: by method and column.
+        controls: names of those that know nothing.
+        arrows: per column which way is better, to be shown.
+        title: over the methods.
+    """
+    cells = standings(results, [name for name in results if name not in controls])
+    columns = list(next(iter(cells.values())))
+    rows = [
+        [f"({name})" if name in controls else name, *(cell_text(own[each]) for each in columns)]
+        for name, own in cells.items()
+    ]
+    return markdown_table(
+        [title, *(f"{each} {(arrows or {}).get(each, '')}".strip() for each in columns)], rows
+    )
 
 
 def write(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import page
-from benchmarks.subjects import data
+from benchmarks.subjects import data, trained_network
 from seewhy import L2CAF, Explainer, Network, Pairs, load, make
 from seewhy.evaluation.controls import CentredGaussian, MeanActivation, RandomMap
 from seewhy.evaluation.planted_truth import MEASURES, PlantedTruth, Scores, measured
@@ -25,6 +25,7 @@ from seewhy.evaluation.retrieval import ranking
 from seewhy.render import figure
 from seewhy.render.markdown import markdown_table
 from seewhy.render.panels import panels, picture
+from seewhy.render.sheet import sheet
 from seewhy.targets import Similarity
 from seewhy.zoo.triplet_loss import triplet_loss
 
@@ -121,8 +122,7 @@ def trained_head(
 
 def ants_and_bees() -> tuple[Network, float, list[str]]:
     """A head trained by triplets on the training photographs; recall at 1 among the others, and these."""
-    weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
-    whole = load("torchvision:mobilenet_v2", weights=weights, offline=True)
+    whole = trained_network()
     torch.manual_seed(0)
     module = Embedder(whole.module.get_submodule("features")).eval()
     network = Network(module, preprocess=whole.preprocess, name="ants and bees")
@@ -155,13 +155,7 @@ def shown(network: Network, paths: list[str], queries: Int[Tensor, " Q"]) -> Ima
             [figure(picture(explanation, row), panels(explanation, row)[0]) for row in range(len(queries))]
         )
     rows.insert(0, [picture(explanation, row) for row in range(len(queries))])
-    side = 200
-    sheet = Image.new("RGB", (side * len(queries), side * len(rows)), "white")
-    for down, row in enumerate(rows):
-        for across, each in enumerate(row):
-            each.thumbnail((side - 4, side - 4))
-            sheet.paste(each, (across * side, down * side))
-    return sheet
+    return sheet(rows, 200, margin=4)
 
 
 def text(found: PlantedTruth, recall: float) -> Iterator[str]:

@@ -12,15 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
-from benchmarks.subjects import data
-from seewhy import LRP, ContextAwareSaliency, Explainer, Network, SalientRelevance, load, make, registry
+from benchmarks import page
+from benchmarks.subjects import data, trained_network
+from seewhy import LRP, ContextAwareSaliency, Explainer, Network, SalientRelevance, make, registry
 from seewhy.datasets import Item, Manifest, read
 from seewhy.evaluation.campaign import STRICT, tuning
 from seewhy.evaluation.controls import CentredGaussian, RandomMap
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.metric import Metric
 from seewhy.evaluation.result import Result, compare, holm
-from seewhy.evaluation.standings import cell_text, standings
 from seewhy.evaluation.subjects import Pictures, share_of_picture
 from seewhy.render.markdown import markdown_table
 
@@ -69,8 +69,7 @@ class Comparison:
 
     @cached_property
     def network(self) -> Network:
-        weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
-        return load("torchvision:mobilenet_v2", weights=weights, offline=True)
+        return trained_network()
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -137,7 +136,6 @@ def text(folder: Path = Path("out/salient")) -> Iterator[str]:
     """What the comparison says, by paragraphs."""
     found = Comparison(folder)
     results = found.results
-    methods = [name for name in results if name not in CONTROLS]
     yield (
         f"MobileNetV2 with trained weights on {len(found.pictures(False))} ImageNet pictures whose boxes cover less "
         f"than {STRICT[0]:.0%} of them; maps of the label. `{BLURRED}` is |R| of `lrp` under a Gaussian, `{PRODUCT}` "
@@ -146,14 +144,7 @@ def text(folder: Path = Path("out/salient")) -> Iterator[str]:
         f"of the first two were chosen, for every column by itself, on {len(found.pictures(True))} other pictures. "
         f"95 % bootstrap intervals over pictures; † clearly differs from {FIRST} (paired, Holm-adjusted)."
     )
-    cells = standings(results, methods)
-    yield markdown_table(
-        ["method", *(f"{name} {'↓' if name == LOWER else '↑'}" for name in METRICS)],
-        [
-            [f"({name})" if name in CONTROLS else name, *(cell_text(own[metric]) for metric in METRICS)]
-            for name, own in cells.items()
-        ],
-    )
+    yield page.standings_table(results, CONTROLS, {name: "↓" if name == LOWER else "↑" for name in METRICS})
     yield "What one has more than the other, paired; p is Holm-adjusted over the column:"
     yield _claims(results)
     yield "The sigmas, in pixels of 224, and what each gave on the pictures that chose:"

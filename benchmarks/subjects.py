@@ -78,9 +78,13 @@ def trained(pictures: int) -> Iterator[Subject]:
     """
     paths = _photographs(pictures)
     for name, title in (("mobilenet_v2", "MobileNetV2"), ("squeezenet1_0", "SqueezeNet 1.0")):
-        weights = data() / "weights" / f"imagenet_torchvision_{name}.safetensors"
-        network = load(f"torchvision:{name}", weights=weights, offline=True)
-        yield _subject(title, network, "features", paths)
+        yield _subject(title, trained_network(name), "features", paths)
+
+
+def trained_network(name: str = "mobilenet_v2") -> Network:
+    """A network of torchvision's with the weights at hand, with their preprocessing."""
+    weights = data() / "weights" / f"imagenet_torchvision_{name}.safetensors"
+    return load(f"torchvision:{name}", weights=weights, offline=True)
 
 
 def data() -> Path:

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.subjects import data
-from seewhy import L2CAF, Explainer, LocalisationError, MaxBoxAcc, MaxBoxAccV2, load, make
+from benchmarks.subjects import data, trained_network
+from seewhy import L2CAF, Explainer, LocalisationError, MaxBoxAcc, MaxBoxAccV2, make
 from seewhy.datasets import read
 from seewhy.evaluation.campaign import STRICT, reported, tuning
 from seewhy.evaluation.controls import CentredGaussian, MeanActivation, RandomMap
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.result import Result
-from seewhy.evaluation.standings import cell_text, standings
 from seewhy.evaluation.subjects import Pictures, sampled, share_of_picture
 from seewhy.render.markdown import markdown_table
 
@@ -74,8 +73,7 @@ class Found:
 
 def measure(out: Path) -> Found:
     """Evaluate all methods on the pictures of the page, or go on with it."""
-    weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
-    network = load("torchvision:mobilenet_v2", weights=weights, offline=True)
+    network = trained_network()
     manifest = read(data() / "imagenet-val")
     shares = {each.id: share_of_picture(each) for each in manifest.faultless}
     small = [id for id, share in shares.items() if share is not None and share < STRICT[0]]
@@ -144,16 +142,9 @@ def _table(found: Found, ids: frozenset[str], methods: list[str]) -> str:
         for name in methods
         if name in found.results
     }
-    cells = standings(results, [name for name in results if name not in CONTROLS])
-    columns = list(next(iter(cells.values())))
+    columns = next(iter(results.values()))
     arrows = {each: "↑" if each.startswith("max") else "↓" for each in columns}
-    return markdown_table(
-        ["method", *(f"{each} {arrows[each]}" for each in columns)],
-        [
-            [f"({name})" if name in CONTROLS else name, *(cell_text(own[each]) for each in columns)]
-            for name, own in cells.items()
-        ],
-    )
+    return page.standings_table(results, CONTROLS, arrows)
 
 
 def main() -> int:

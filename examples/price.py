@@ -32,6 +32,7 @@ from seewhy.embedding.mining import Mining
 from seewhy.embedding.recipe import Recipe
 from seewhy.render import figure
 from seewhy.render.panels import panels, picture
+from seewhy.render.sheet import sheet
 from seewhy.targets import Regression
 
 FOLDS, WIDTH, CHANNELS = 5, 64, 1280
@@ -136,9 +137,9 @@ def explain(house: int, other: int, *, prices: Path, out: Path) -> None:
         out: The sheet, a picture.
     """
     network, manifest = opened(prices)
-    sheet, said = pair(network, manifest, house, other, prices / "bank")
+    shown, said = pair(network, manifest, house, other, prices / "bank")
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    shown.save(out)
     for number, (own, true) in said.items():
         print(f"house {number}: {true:,.0f} dollars; by its photographs {own:,.0f}")
     print(f"sheet: {out}")
@@ -245,12 +246,7 @@ def pair(
         rows += [
             [figure(picture(each, row), panels(each, row)[0]) for row in range(len(VIEWS))] for each in found
         ]
-    sheet = Image.new("RGB", (SIDE * len(VIEWS), SIDE * len(rows)), "white")
-    for down, row in enumerate(rows):
-        for across, each in enumerate(row):
-            each.thumbnail((SIDE - 4, SIDE - 4))
-            sheet.paste(each, (across * SIDE, down * SIDE))
-    return sheet, said
+    return sheet(rows, SIDE, margin=4), said
 
 
 if __name__ == "__main__":

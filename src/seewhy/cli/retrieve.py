@@ -64,9 +64,7 @@ def retrieve(
     if top < 1 or rows < 0 or batch_size < 1:
         raise UsageError("--top and --batch-size must be at least 1, and --rows at least 0")
     try:
-        explainer = make(
-            method or (METHOD if bank is None else BANKED), **({} if bank is None else {"bank": bank})
-        )
+        explainer = make(method or METHOD) if bank is None else make(method or BANKED, bank=bank)
     except SeewhyError as error:
         raise UsageError(str(error)) from error
     asked, searched = list(find(listed(queries))), list(find(gallery))

@@ -104,12 +104,12 @@ def summarize(
         )  # fmt: skip
     if names is not None:
         found = named(found, tags or PartNames(network, manifest))
-    for name, data_ in (
+    for name, content in (
         ("summaries.json", to_json.dumps(found.to_json(), indent=1).encode()),
         ("regions.parquet", to_bytes(arrow().Table.from_pylist(found.rows()))),
     ):
         with written_whole(out / name) as file:
-            file.write(data_)
+            file.write(content)
     page(found, made_by()).save(out / "report.html")
     print(to_json.dumps(found.to_json(), indent=1) if json else _said(found, out))
     return 3 if found.failed else 0

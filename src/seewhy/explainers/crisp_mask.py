@@ -256,10 +256,7 @@ class CrispMask(Explainer):
                 keep = F.interpolate(keep[:, None], size, mode="bilinear", align_corners=False)[:, 0]
         with torch.no_grad():
             scores = game.scores(keep, part)
-        if self.normalise:
-            shown = keep - keep.amin((1, 2), keepdim=True)
-            keep = shown / keep.amax((1, 2), keepdim=True).clamp_min(1e-12)
-        return 1 - keep, scores, done, steps
+        return 1 - (_stretched(keep) if self.normalise else keep), scores, done, steps
 
     def _stage(
         self,
@@ -319,9 +316,7 @@ class CrispMask(Explainer):
         """A mask as it goes on to the next stage."""
         if self.handover == "exact":
             return keep
-        low = keep.amin((1, 2), keepdim=True)
-        stretched = (keep - low) / keep.amax((1, 2), keepdim=True).clamp_min(1e-12)
-        return (stretched * 255).round() / 255
+        return (_stretched(keep) * 255).round() / 255
 
     def _shifts(
         self, game: Game, keys: list[bytes], part: Int[Tensor, " M"], stage: int
@@ -338,3 +333,8 @@ class CrispMask(Explainer):
             for row in set(game.rows[part].tolist())
         }
         return torch.stack([drawn[row] for row in game.rows[part].tolist()], 1).to(part.device)
+
+
+def _stretched(keep: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
+    """(m - min m) / max m, as the reference has it."""
+    return (keep - keep.amin((1, 2), keepdim=True)) / keep.amax((1, 2), keepdim=True).clamp_min(1e-12)

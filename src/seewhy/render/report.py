@@ -296,7 +296,7 @@ def _picture_cell(row: Row, picture: Image.Image) -> str:
         for prediction in row.predictions
     )
     return (
-        f'<th scope="row"><div class="subject">{_image(picture, f"picture {row.name}")}'
+        f'<th scope="row"><div class="subject">{inlined(picture, f"picture {row.name}")}'
         f'<p class="name">{escape(row.name)}</p>\n'
         + (verdict if truth or row.correct is not None else "")
         + (f'<ol class="predictions">{bars}</ol>' if bars else "")
@@ -315,7 +315,7 @@ def _figure(row: Row, panel: Panel, drawn: Image.Image) -> str:
     key = _key(panel.colormap, panel.limits)
     origin = f"layer <code>{escape(panel.layer)}</code> · {escape(panel.cost)}"
     return (
-        f"<figure>{_image(drawn, _description(row, panel))}"
+        f"<figure>{inlined(drawn, _description(row, panel))}"
         f'<div class="scale"><span>{low}</span>{key}<span>{high}</span></div>\n'
         f'<figcaption><p class="target"><strong>{escape(panel.target)}</strong>'
         f'<span class="number">score {panel.score:.4g}</span></p>'
@@ -344,10 +344,10 @@ def _fact(name: str, value: str) -> str:
     return f"<code>{escape(value)}</code>" if name.lower() == "command" else escape(value)
 
 
-def _image(image: Image.Image, description: str) -> str:
-    """An inlined picture (WebP: a third smaller than JPEG at the same sight)."""
+def inlined(image: Image.Image, description: str, quality: int = 80) -> str:
+    """A picture as HTML that holds it (WebP: a third smaller than JPEG at the same sight)."""
     buffer = io.BytesIO()
-    image.save(buffer, format="webp", quality=80, method=2)
+    image.save(buffer, format="webp", quality=quality, method=2)
     source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return (
         f'<img class="picture" src="{source}" alt="{escape(description)}" '

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -66,7 +66,7 @@ class Houses(Drawn):
         return finished(canvas, [house], where, pixels, chance)
 
 
-def price(parts: Mapping[str, int] | tuple[str, ...] | frozenset[str]) -> int:
+def price(parts: Collection[str]) -> int:
     """Of a house with these parts, in thousands.
 
     Raises:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from seewhy.explainers.perturbation.regions import connected, convex_hull
 from seewhy.render.runs import components, runs
+from seewhy.render.sheet import sheet
 from seewhy.summaries.result import Member, Subject, Summary
 
 TILE, GREY = 128, 64
@@ -22,21 +23,23 @@ _MARGIN = 0.35  # around a region's box, as a share of its longer side
 
 def one_per_picture(members: Sequence[Member], most: int = SHOWN) -> list[Member]:
     """The first member of each picture."""
-    seen: set[int] = set()
-    found = [each for each in members if not (each.subject in seen or seen.add(each.subject))]  # type: ignore[func-returns-value]
-    return found[:most]
+    first: dict[int, Member] = {}
+    for each in members:
+        first.setdefault(each.subject, each)
+    return list(first.values())[:most]
 
 
 def grid(subjects: Sequence[Subject], summary: Summary) -> Image.Image:
     """A square grid of members."""
     shown = one_per_picture(summary.members)
-    across = math.ceil(math.sqrt(len(shown)))
-    down = math.ceil(len(shown) / across)
-    sheet = Image.new("RGB", (across * TILE, down * TILE), (GREY,) * 3)
-    for place, each in enumerate(shown):
-        tile = member(subjects[each.subject], each)
-        sheet.paste(tile, (place % across * TILE, place // across * TILE))
-    return sheet
+    return side_by_side(subjects, shown, math.ceil(math.sqrt(len(shown))))
+
+
+def side_by_side(subjects: Sequence[Subject], shown: Sequence[Member], across: int) -> Image.Image:
+    """Regions in rows of so many."""
+    tiles = [member(subjects[each.subject], each) for each in shown]
+    rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
+    return sheet(rows, TILE, background=(GREY,) * 3)
 
 
 def member(subject: Subject, region: Member) -> Image.Image:

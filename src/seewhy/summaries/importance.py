@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from seewhy.evaluation.result import holm
 from seewhy.explainers.perturbation.regions import perturbed
 from seewhy.network.network import Network
 from seewhy.summaries.result import Effect
@@ -56,13 +57,8 @@ class Asked:
 def effects(asked: Asked, summaries: Sequence[Masks]) -> list[tuple[Effect, Float[np.ndarray, " n"]]]:
     """Per summary what it does, and what each of its pictures loses."""
     found = [_effect(asked, masks) for masks in summaries]
-    order = np.argsort([each.chance for each, _ in found], kind="stable")
-    corrected, highest = list(found), 0.0
-    for place, number in enumerate(order):
-        effect, drops = found[number]
-        highest = max(highest, min(1.0, effect.chance * (len(found) - place)))
-        corrected[number] = replace(effect, chance=highest), drops
-    return corrected
+    corrected = holm([effect.chance for effect, _ in found])
+    return [(replace(effect, chance=p), drops) for (effect, drops), p in zip(found, corrected, strict=True)]
 
 
 def completeness(asked: Asked, masks: Sequence[np.ndarray], covered: Masks) -> float:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
 from seewhy.errors import InputError
+from seewhy.evaluation.subjects import card, read_pictures
 from seewhy.explainers.crisp_mask import CrispMask
 from seewhy.explainers.perturbation.regions import perturbed
-from seewhy.network.network import Network
+from seewhy.network.network import Network, main_output
 from seewhy.store import Counts, Failed, Item, Plan, Store, Work
 
 SKIPPED = "taken for "
@@ -59,8 +58,6 @@ def mask_work(
         environment: what the last bits depend on.
         progress: called with the counts after each file.
     """
-    if network.preprocess is None:
-        raise InputError(f"it is not known how pictures become the input of {network.name}; pass preprocess=")
     by_id = {each.id: each for each in pictures}
 
     def rows(items: Sequence[Item]) -> list[dict[str, Any] | Failed]:
@@ -74,7 +71,7 @@ def mask_work(
             "settings": {
                 "mask": method.model_dump(mode="json"),
                 "class": index,
-                "preprocess": network.preprocess.model_dump(mode="json"),
+                "preprocess": card(network),
             },
             "network": network.digest,
             "environment": environment,
@@ -90,32 +87,25 @@ def mask_work(
 def _rows(
     network: Network, pictures: Sequence[Picture], index: int, method: CrispMask
 ) -> list[dict[str, Any] | Failed]:
-    images = network.read([each.path for each in pictures]).to(network.device)
-    failed = {each.path: each.reason for each in images.failed}
-    made: dict[str, dict[str, Any] | Failed] = {}
-    if len(images):
-        said = network(images.pixels)
-        logits = said if isinstance(said, torch.Tensor) else said["logits"]
-        best = logits.argmax(1).tolist()
-        right = [row for row, each in enumerate(best) if each == index]
-        for row, each in enumerate(best):
-            if each != index:
-                made[images.paths[row]] = Failed(f"{SKIPPED}{network.class_name(each)}")
-        if right:
-            chosen = images.select(right)
-            found = method(network, chosen, index)
-            masks = found.grid()[:, 0].clamp(0, 1).cpu().numpy()
-            before, after = perturbed(
-                network, chosen, index, range(len(right)), [0] * len(right), list(masks), method.baseline
-            )
-            for place, path in enumerate(chosen.paths):
-                made[path] = {
-                    "mask": masks[place],
-                    "probability": float(before[place, 0]),
-                    "masked": after[place],
-                    "notes": "; ".join(found.notes[place]),
-                }
-    return [
-        Failed(failed[str(each.path)]) if str(each.path) in failed else made[str(each.path)]
-        for each in pictures
-    ]
+    images, good, broken = read_pictures(network, pictures)
+    made: dict[str, dict[str, Any] | Failed] = {id: Failed(reason) for id, reason in broken.items()}
+    best = main_output(network(images.pixels)).argmax(1).tolist() if good else []
+    right = [row for row, each in enumerate(best) if each == index]
+    for picture, each in zip(good, best, strict=True):
+        if each != index:
+            made[picture.id] = Failed(f"{SKIPPED}{network.class_name(each)}")
+    if right:
+        chosen = images.select(right)
+        found = method(network, chosen, index)
+        masks = found.grid()[:, 0].clamp(0, 1).cpu().numpy()
+        before, after = perturbed(
+            network, chosen, index, range(len(right)), [0] * len(right), list(masks), method.baseline
+        )
+        for place, row in enumerate(right):
+            made[good[row].id] = {
+                "mask": masks[place],
+                "probability": float(before[place, 0]),
+                "masked": after[place],
+                "notes": "; ".join(found.notes[place]),
+            }
+    return [made[each.id] for each in pictures]

@@ -6,7 +6,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -48,19 +48,26 @@ class PartNames:
 
     network: Network
     manifest: Manifest
+    _known: dict[str, list[tuple[str, Mask]]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, subject: Subject, member: Member) -> Tags:
         found: dict[str, float] = defaultdict(float)
         left = member.mask.copy()
-        objects = self.manifest[subject.id].truth.objects
-        named = [(part.name, part.mask) for each in objects for part in each.parts]
-        named += [(each.label, each.mask) for each in objects if each.mask is not None]
-        for name, mask in named:
-            on = left & self._seen(mask)
+        if subject.id not in self._known:
+            self._known[subject.id] = self._marked(subject.id)
+        for name, mask in self._known[subject.id]:
+            on = left & mask
             found[name] += float(on.sum() / member.mask.sum())
             left &= ~on
         found["elsewhere"] = float(left.sum() / member.mask.sum())
         return [(name, share) for name, share in found.items() if share > 0]
+
+    def _marked(self, id: str) -> list[tuple[str, Mask]]:
+        """What is marked in a picture, parts first, as the network sees it."""
+        objects = self.manifest[id].truth.objects
+        named = [(part.name, part.mask) for each in objects for part in each.parts]
+        named += [(each.label, each.mask) for each in objects if each.mask is not None]
+        return [(name, self._seen(mask)) for name, mask in named]
 
     def _seen(self, mask: Bool[np.ndarray, "h w"]) -> Mask:
         """A mask of the picture as the network sees it."""

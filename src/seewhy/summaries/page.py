@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from html import escape
 
@@ -12,11 +10,11 @@ from PIL import Image
 
 from seewhy.render.overlay import Panel
 from seewhy.render.panels import method_infos
-from seewhy.render.report import Prediction, Report, Row
-from seewhy.summaries.display import grid, member
+from seewhy.render.report import Prediction, Report, Row, inlined
+from seewhy.summaries.display import grid, side_by_side
 from seewhy.summaries.result import Summaries, Summary
 
-_MOST_ROWS = 40
+_MOST_ROWS, _ACROSS = 40, 10
 _HEAD = (
     "summary", "verdict", "names", "pictures", "importance", "drop", "at random places", "alone keeps",
     "at random places ", "chance", "stability", "likeness",
@@ -58,11 +56,9 @@ def page(found: Summaries, facts: Mapping[str, str]) -> Report:
         title = f"Summary {place}{verdict}: {_names(each)}"
         report.figure(_figure(title, grid(found.subjects, each), f"members of summary {place}"))
     if found.rest:
-        shown = [member(found.subjects[each.subject], each) for each in found.rest[:_MOST_ROWS]]
-        sheet = Image.new("RGB", (128 * min(10, len(shown)), 128 * (-(-len(shown) // 10))), (64,) * 3)
-        for place, tile in enumerate(shown):
-            sheet.paste(tile, (place % 10 * 128, place // 10 * 128))
-        report.figure(_figure(f"{len(found.rest)} regions in no summary", sheet, "regions in no summary"))
+        shown = found.rest[:_MOST_ROWS]
+        tiles = side_by_side(found.subjects, shown, min(_ACROSS, len(shown)))
+        report.figure(_figure(f"{len(found.rest)} regions in no summary", tiles, "regions in no summary"))
     for place, subject in enumerate(found.subjects):
         if place >= _MOST_ROWS:
             report.count()
@@ -115,11 +111,5 @@ def _row(place: int, summary: Summary) -> list[str]:
 
 def _figure(title: str, image: Image.Image, description: str) -> str:
     """A picture of its own, inlined."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="webp", quality=85, method=2)
-    source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return (
-        f"<figure>\n<figcaption><strong>{escape(title)}</strong></figcaption>\n"
-        f'<img class="picture" src="{source}" alt="{escape(description)}" width="{image.width}" '
-        f'height="{image.height}">\n</figure>\n'
-    )
+    caption = f"<figcaption><strong>{escape(title)}</strong></figcaption>"
+    return f"<figure>\n{caption}\n{inlined(image, description, quality=85)}</figure>\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
@@ -240,7 +240,7 @@ def transform(
     raw = described(visible(network, pixels), [boxes for boxes, _ in parts], recipe.descriptors, other)
     return [
         [
-            Member(row, (int(box[0]), int(box[1]), int(box[2]), int(box[3])), mask, likeness, place)
+            Member(row, _corners(box), mask, likeness, place)
             for box, mask, (place, likeness) in zip(boxes, regions, found.space.assigned(own), strict=True)
         ]
         for row, ((boxes, regions), own) in enumerate(zip(parts, raw, strict=True))
@@ -273,7 +273,7 @@ def _compared(subjects: Sequence[Subject], recipe: Recipe, other: Network | None
     if recipe.proposals.kind == "windows":
         kept = _pruned(similarity, owner, np.concatenate(boxes))
     members = [
-        Member(row, (int(box[0]), int(box[1]), int(box[2]), int(box[3])), mask)
+        Member(row, _corners(box), mask)
         for row, (own, masks) in enumerate(parts)
         for box, mask in zip(own, masks, strict=True)
     ]
@@ -285,6 +285,11 @@ def _compared(subjects: Sequence[Subject], recipe: Recipe, other: Network | None
         whitening,
         whitening.bound(recipe.clustering.chance),
     )
+
+
+def _corners(box: Int[np.ndarray, " 4"]) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = box.tolist()
+    return x0, y0, x1, y1
 
 
 def _good(clusters: Clusters, subjects: Sequence[Subject], members: Sequence[Member]) -> Clusters:
