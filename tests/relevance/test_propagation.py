@@ -13,11 +13,11 @@ from torch import nn
 
 from seewhy import LRP, Classes, Contrast, InputXGradient, Network
 from seewhy.errors import InputError, LayerError, NotApplicableError
+from seewhy.network.kept_weights import _kept
 from seewhy.relevance.affine import Affine
 from seewhy.relevance.composites import Composite
 from seewhy.relevance.propagate import trace
 from seewhy.relevance.rules import Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZBox, ZPlus
-from seewhy.relevance.weights import _kept
 
 COMPOSITES = [
     "epsilon-plus",
@@ -145,6 +145,17 @@ def test_the_reference_says_itself_what_its_unpooling_loses():
     assert all(any(note.startswith("not conserved") for note in notes) for notes in found.notes)
     kept = LRP()(bias_free_with_shapes(), pictures().float())
     assert not any(note.startswith("not conserved") for notes in kept.notes for note in notes)
+
+
+def test_a_note_says_where_stabilisers_leave_nothing_for_the_pixels() -> None:
+    torch.manual_seed(0)
+    faint = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    pictures = torch.rand(2, 3, 8, 8)
+    assert not any("hardly any" in note for notes in LRP()(Network(faint), pictures).notes for note in notes)
+    for parameter in faint.parameters():
+        parameter.data.mul_(1e-9)
+    for notes in LRP()(Network(faint), pictures).notes:
+        assert any(note.startswith("hardly any relevance arrives") for note in notes)
 
 
 def bias_free_with_shapes() -> nn.Sequential:

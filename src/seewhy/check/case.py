@@ -19,12 +19,13 @@ from seewhy.explainers.masked_input import HARDLY
 from seewhy.explanation import Explanation
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
+from seewhy.relevance.conservation import LOST
 from seewhy.targets import TargetLike, as_target
 
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
 TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
-_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED)
+_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED, LOST)
 """How notes begin by which a method says itself that rounding may decide a map."""
 
 

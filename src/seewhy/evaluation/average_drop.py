@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.evaluation.metric import Batch, Better, Measured, Metric
-from seewhy.evaluation.perturbed import PRECISION, scores
+from seewhy.evaluation.perturbed import PRECISION, scores, untouched
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explanation import Cost
@@ -48,14 +48,15 @@ class ShownMetric(Metric):
             remarks = dict.fromkeys(flat, "the map is constant: the whole picture is covered")
 
         def keep(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
-            return torch.where((steps == 0)[:, None, None], 1.0, shown[rows, columns])
+            return shown[rows, columns]
 
         key = ("shown", self.mask, self.baseline, self.precision, self.seed)
-        found = batch.once(key, lambda: scores(batch, 2, keep, self.baseline, "probability", self.precision))
-        data = torch.cat([found, shown.mean((-2, -1))[..., None].to(found)], dim=2)
-        for row, column in (found[..., 0] < _LEAST).nonzero().tolist():
+        found = batch.once(key, lambda: scores(batch, 1, keep, self.baseline, "probability", self.precision))
+        clean = untouched(batch, "probability", self.precision)[..., None]
+        data = torch.cat([clean, found, shown.mean((-2, -1))[..., None].to(found)], dim=2)
+        for row, column in (clean[..., 0] < _LEAST).nonzero().tolist():
             remarks[row, column] = f"the class's probability is below {_LEAST} before anything is covered"
-        return Measured(torch.where(found[..., :1] < _LEAST, math.nan, data), remarks)
+        return Measured(torch.where(clean < _LEAST, math.nan, data), remarks)
 
     def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
         return Cost(forwards=2)

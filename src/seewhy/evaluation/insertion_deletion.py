@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.evaluation.metric import Batch, Better, Measured, Metric
-from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Score, Substrate, scores
+from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Score, Substrate, scores, untouched
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
 from seewhy.explanation import Cost
@@ -67,10 +67,13 @@ class _Curve(Metric):
         count = self._steps(height)
 
         def keep(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
-            changed = order[rows, columns] < (steps * step)[:, None, None]
-            return changed if insert else ~changed
+            if insert:
+                return order[rows, columns] < (steps * step)[:, None, None]
+            return order[rows, columns] >= ((steps + 1) * step)[:, None, None]
 
-        return scores(batch, count + 1, keep, substrate, self.score, self.precision)
+        whole = untouched(batch, self.score, self.precision)[..., None]
+        changed = scores(batch, count, keep, substrate, self.score, self.precision)
+        return torch.cat([changed, whole] if insert else [whole, changed], dim=2)
 
 
 class Insertion(_Curve):
@@ -132,7 +135,7 @@ class InsertionDeletion(_Curve):
         return torch.cat(both, dim=2)
 
     def plan(self, size: tuple[int, int], explaining: Cost) -> Cost:
-        return super().plan(size, explaining).times(2)
+        return Cost(forwards=2 * self._steps(size[0]) + 1)
 
     def per_row(self, data: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
         inserted, deleted = _halves(data)

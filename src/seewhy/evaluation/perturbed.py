@@ -64,6 +64,20 @@ def scores(
     return found.view(count, targets, steps)
 
 
+def untouched(batch: Batch, score: Score, precision: Precision) -> Float[Tensor, "B T"]:
+    """The score of each map's class for the picture as it is, once for all metrics.
+
+    Raises:
+        InputError: the maps explain no classes.
+    """
+
+    def everything(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
+        return torch.ones((len(rows), *batch.pixels.shape[-2:]), device=rows.device)
+
+    key = ("untouched", score, precision)
+    return batch.once(key, lambda: scores(batch, 1, everything, "zero", score, precision)[..., 0])
+
+
 def changed_scores(
     batch: Batch, count: int, changed: Changed, ask: Ask, precision: Precision
 ) -> Float[Tensor, "B N T"]:

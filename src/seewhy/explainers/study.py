@@ -13,7 +13,9 @@ from torch import Tensor
 
 from seewhy.errors import TargetError
 from seewhy.explanation import Cost, Predicted
+from seewhy.network.folding import Folding, folds_in
 from seewhy.network.inputs import Arguments
+from seewhy.network.kept_weights import KeptWeights
 from seewhy.network.layers import PIXELS, Choice, Site, attention_modules, choose, resolve
 from seewhy.network.network import Network, main_output
 from seewhy.network.operations import Operation, Rule, intercept
@@ -21,8 +23,8 @@ from seewhy.network.precision import Precision
 from seewhy.network.probe import Probe, gradients, probe
 from seewhy.network.replay import Head, record
 from seewhy.network.structures import map_tensors
-from seewhy.network.survey import Call, Survey
-from seewhy.network.surveys import planned, surveyed
+from seewhy.network.survey import Call, Survey, noisy_pair
+from seewhy.network.surveys import planned, remember, remembered, surveyed
 from seewhy.targets import BoundTarget, Target
 
 R = TypeVar("R")
@@ -108,6 +110,19 @@ class Study:
         found, forwards = surveyed(self.network, self.arguments, self.target)
         self.cost += Cost(setup=forwards)
         return found
+
+    @cached_property
+    def folding(self) -> Folding:
+        """How forwards without a graph run; what is folded is found once per network and kind of input."""
+        network, arguments = self.network, self.arguments
+        key = ("folds", arguments.signature)
+        folds = remembered(network, key)
+        if folds is None:
+            one = noisy_pair(arguments).select(slice(0, 1))
+            folds = folds_in(network.module, lambda: one.call(network.module))
+            remember(network, key, folds)
+            self.cost += Cost(setup=1)
+        return Folding(network.module, folds, KeptWeights(network.module, self.digest or network.digest))
 
     def layers(self, names: str | Sequence[str] | None) -> Choice:
         """The layers named, or the automatic choice."""

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seewhy.network.kept_weights import KeptWeights
 from seewhy.relevance.adjoint import adjoint, convolution
 from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.rules import AffineRule, Epsilon, Inputs, Part, Term, Weights, ZBox
-from seewhy.relevance.weights import KeptWeights, changed
+from seewhy.relevance.weights import changed
 
 Map = Callable[[Tensor, Tensor | float, Tensor | None], Tensor]
 """What is linear in its first argument, for some weights, plus a bias."""

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from seewhy.errors import NotApplicableError
+from seewhy.network.kept_weights import KeptWeights
 from seewhy.network.operations import Computation
 from seewhy.relevance.affine import Affine, Map, Weighting
 from seewhy.relevance.composites import ACCEPTED, Composite, names_of
 from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.steps import Step, joined
-from seewhy.relevance.weights import KeptWeights
 
 
 class Context:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.network.inputs import Arguments
+from seewhy.network.kept_weights import KeptWeights
 from seewhy.network.preserve import Forward, replaced_forwards
 from seewhy.network.probe import with_leaf
 from seewhy.network.structures import map_tensors
@@ -19,7 +20,6 @@ from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.context import Context
 from seewhy.relevance.interception import Interception
 from seewhy.relevance.steps import Start, joined
-from seewhy.relevance.weights import KeptWeights
 
 
 @dataclass

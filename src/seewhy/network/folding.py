@@ -1,0 +1,249 @@
+"""Batch norms folded into the convolutions before them: a pass over memory less per layer, the same answers.
+
+It goes by what runs, not by kinds of modules, and leaves the network as it is: while it runs, a convolution is computed
+with other weights, and its batch norm hands on what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any, TypeVar
+from weakref import ReferenceType, ref
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from seewhy.network.kept_weights import KeptWeights
+from seewhy.network.precision import exact_type
+from seewhy.network.structures import tensors
+
+R = TypeVar("R")
+
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_NORM = signature(F.batch_norm)
+# What may be asked of a tensor without reading its values.
+_ASKING = frozenset(
+    [Tensor.dim, Tensor.size]
+    + [getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "layout", "is_cuda")]
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A convolution and the batch norm that alone reads its output.
+
+    Attributes:
+        weight: name of the convolution's weight in the network.
+        bias: name of its bias; None where it has none.
+        statistics: names of the batch norm's running mean, running variance, weight and bias; the last two may be None.
+        eps: of the batch norm.
+    """
+
+    weight: str
+    bias: str | None
+    statistics: tuple[str | None, ...]
+    eps: float
+
+
+Folds = Mapping[int, Fold]
+"""By the number of the convolution among those of a forward pass."""
+
+
+def folds_in(module: nn.Module, forward: Callable[[], Any]) -> Folds:
+    """The batch norms that can be folded: in evaluation mode, after a convolution whose output nothing else reads.
+
+    Args:
+        module: the network.
+        forward: a pass of it.
+    """
+    watch = _Watch({id(tensor): name for name, tensor in _named(module).items()})
+    with torch.inference_mode(), watch:
+        returned = tensors(forward())
+    return {
+        number: output.readers[0]
+        for number, output in enumerate(watch.outputs)
+        if len(output.readers) == 1
+        and output.readers[0] is not None
+        and not any(each is output.tensor() for each in returned)
+    }
+
+
+class Folding:
+    """Runs a network with its batch norms folded, where that can be done.
+
+    Args:
+        module: the network, in evaluation mode.
+        folds: of inputs of the same kind.
+        kept: the changed weights.
+    """
+
+    def __init__(self, module: nn.Module, folds: Folds, kept: KeptWeights) -> None:
+        self._named = _named(module)
+        self._kept = kept
+        self._folds = folds
+
+    def run(self, forward: Callable[[], R], dtype: torch.dtype | None) -> R:
+        """What a pass without a graph returns.
+
+        A pass that computes something else than the one that was watched is run again as it is, as are all later ones.
+
+        Args:
+            forward: the pass.
+            dtype: that convolutions are computed in; their weights' own by default.
+        """
+        if self._folds:
+            mode = _Folded(self._folds, self._folded, dtype)
+            try:
+                with mode:
+                    found = forward()
+                if not mode.awaited:
+                    return found
+            except _OtherwiseError:
+                pass
+            self._folds = {}
+        return forward()
+
+    def _folded(self, fold: Fold, own: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution with its batch norm in them."""
+        weight = self._named[fold.weight]
+        if own is not weight:
+            raise _OtherwiseError
+        bias, mean, variance, scale, shift = (
+            None if name is None else self._named[name] for name in (fold.bias, *fold.statistics)
+        )
+        assert mean is not None
+        assert variance is not None
+        sources = tuple(each for each in (weight, bias, mean, variance, scale, shift) if each is not None)
+        exact = exact_type(weight.device)
+
+        def factor() -> Tensor:
+            found = (variance.to(exact) + fold.eps).rsqrt()
+            return found if scale is None else found * scale
+
+        def changed_weight() -> Tensor:
+            changed = weight.to(exact) * factor().view(-1, *[1] * (weight.ndim - 1))
+            return changed.to(dtype or weight.dtype)
+
+        def changed_bias() -> Tensor:
+            changed = ((0 if bias is None else bias) - mean.to(exact)) * factor()
+            return (changed if shift is None else changed + shift).to(dtype or weight.dtype)
+
+        return (
+            self._kept.get(sources, ("folded weight", fold.eps, dtype), changed_weight),
+            self._kept.get(sources, ("folded bias", fold.eps, dtype), changed_bias),
+        )
+
+
+class _OtherwiseError(Exception):
+    """The pass computes something else than the one that was watched."""
+
+
+@dataclass
+class _Output:
+    """What a convolution returned, and who read it: a batch norm that can be folded, or None for anything else."""
+
+    tensor: ReferenceType[Tensor]
+    weight: str | None
+    bias: str | None
+    foldable: bool
+    readers: list[Fold | None] = field(default_factory=list)
+
+
+class _Watch(TorchFunctionMode):
+    """Follows what becomes of the outputs of convolutions."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self._names = names
+        self.outputs: list[_Output] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _ASKING:
+            for each in tensors((args, kwargs)):
+                for output in self.outputs:
+                    if output.tensor() is each:
+                        output.readers.append(self._fold(output, each, func, args, kwargs))
+        result = func(*args, **kwargs)
+        if func in _CONVOLUTIONS:
+            weight, bias = _operands(args, kwargs)
+            names = self._names.get(id(weight)), self._names.get(id(bias))
+            known = names[0] is not None and (bias is None or names[1] is not None)
+            self.outputs.append(_Output(ref(result), *names, foldable=known))
+        return result
+
+    def _fold(self, output: _Output, read: Tensor, func: Any, args: Any, kwargs: Any) -> Fold | None:
+        if func is not F.batch_norm or not output.foldable or output.weight is None:
+            return None
+        norm = _NORM.bind(*args, **kwargs)
+        norm.apply_defaults()
+        asked = norm.arguments
+        statistics = [asked[name] for name in ("running_mean", "running_var", "weight", "bias")]
+        names = tuple(self._names.get(id(each)) for each in statistics)
+        known = all(name is not None or each is None for name, each in zip(names, statistics, strict=True))
+        if asked["input"] is not read or asked["training"] or None in names[:2] or not known:
+            return None
+        return Fold(output.weight, output.bias, names, asked["eps"])
+
+
+class _Folded(TorchFunctionMode):
+    """Computes convolutions with folded weights, and lets their batch norms pass."""
+
+    def __init__(
+        self,
+        folds: Folds,
+        folded: Callable[[Fold, Tensor, torch.dtype | None], tuple[Tensor, Tensor]],
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self._folds, self._folded, self._dtype = folds, folded, dtype
+        self._count = 0
+        self._passed: dict[int, ReferenceType[Tensor]] = {}
+        self.awaited: dict[int, Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _ASKING:
+            for each in tensors((args, kwargs)):
+                if id(each) in self.awaited:
+                    return self._normalised(func, self.awaited.pop(id(each)))
+                if each is self._passed.get(id(each), _nothing)():
+                    raise _OtherwiseError
+        if func not in _CONVOLUTIONS:
+            return func(*args, **kwargs)
+        fold = self._folds.get(self._count)
+        self._count += 1
+        if fold is None:
+            return func(*args, **kwargs)
+        own, _ = _operands(args, kwargs)
+        weight, bias = self._folded(fold, own, self._dtype)
+        rest = {name: value for name, value in kwargs.items() if name not in ("input", "weight", "bias")}
+        picture = args[0] if args else kwargs["input"]
+        result = func(picture, weight, bias, *args[3:], **rest)
+        self.awaited[id(result)] = result
+        return result
+
+    def _normalised(self, func: Any, output: Tensor) -> Tensor:
+        """What the batch norm returns: another tensor than the convolution, so that later readers are told apart."""
+        if func is not F.batch_norm:
+            raise _OtherwiseError
+        self._passed[id(output)] = ref(output)
+        return output.view_as(output)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _operands(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution."""
+    weight = args[1] if len(args) > 1 else kwargs["weight"]
+    return weight, args[2] if len(args) > 2 else kwargs.get("bias")
+
+
+def _named(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters()) | dict(module.named_buffers())

@@ -1,0 +1,157 @@
+"""Folded batch norms give what the network gives, and whatever else reads a convolution keeps it as it is."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import seewhy
+from seewhy.network.folding import Folding, folds_in
+from seewhy.network.kept_weights import KeptWeights
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """The network with statistics that a fold must not forget."""
+    generator = torch.Generator().manual_seed(0)
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            for tensor in (each.running_mean, each.running_var, each.weight, each.bias):
+                if tensor is not None:
+                    tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return module.eval()
+
+
+class Net(nn.Module):
+    """Two convolutions, each with its norm; subclasses put something in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3, bias=False)
+        self.norm, self.last = nn.BatchNorm2d(4), nn.BatchNorm2d(5, affine=False)
+
+    def forward(self, x: Tensor) -> object:
+        return self.last(self.second(self.norm(self.first(x)).relu()))
+
+
+class Residual(Net):
+    def forward(self, x: Tensor) -> object:
+        convolved = self.first(x)
+        return self.last(self.second(self.norm(convolved) + convolved))
+
+
+class Returned(Net):
+    def forward(self, x: Tensor) -> object:
+        convolved = self.first(x)
+        return {"early": convolved, "late": self.last(self.second(self.norm(convolved)))}
+
+
+class InPlace(Net):
+    def forward(self, x: Tensor) -> object:
+        return self.last(self.second(self.norm(F.relu(self.first(x), inplace=True))))
+
+
+class Standardised(Net):
+    def forward(self, x: Tensor) -> object:
+        weight = self.first.weight / self.first.weight.norm()
+        return self.last(self.second(self.norm(F.conv2d(x, weight))))
+
+
+class OwnStatistics(Net):
+    def forward(self, x: Tensor) -> object:
+        return self.last(self.second(F.batch_norm(self.first(x), None, None, training=True)))
+
+
+class Named(Net):
+    def forward(self, x: Tensor) -> object:
+        convolved = F.conv2d(input=x, bias=self.first.bias, weight=self.first.weight)
+        return self.last(self.second(self.norm(input=convolved)))
+
+
+def values(outputs: object) -> list[Tensor]:
+    return list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [(Net, [0, 1]), (Named, [0, 1])]
+    + [(each, [1]) for each in (Residual, Returned, InPlace, Standardised, OwnStatistics)],
+)
+def test_only_what_a_norm_alone_reads_is_folded_and_the_answers_stay(kind, folded) -> None:
+    torch.manual_seed(0)
+    net, pictures = shaken(kind()).double(), torch.randn(2, 3, 9, 11).double()
+    folds = folds_in(net, lambda: net(pictures))
+    assert sorted(folds) == folded
+
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.inference_mode():
+        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), None)
+        for one, other in zip(values(found), values(net(pictures)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+class Fickle(Net):
+    """Does something else from the second pass on."""
+
+    def __init__(self, change: str) -> None:
+        super().__init__()
+        self.change, self.passes = change, 0
+
+    def forward(self, x: Tensor) -> object:
+        self.passes += 1
+        convolved = self.first(x)
+        if self.passes > 1 and self.change == "another reader":
+            return self.norm(convolved) + convolved
+        if self.passes > 1 and self.change == "no norm":
+            return self.second(convolved.relu())
+        if self.passes > 1 and self.change == "dropped":
+            return self.second(x.new_ones(1, 4, 5, 5))
+        if self.passes > 1 and self.change == "other weights":
+            return self.norm(F.conv2d(x, 2 * self.first.weight))
+        return self.norm(convolved)
+
+
+@pytest.mark.parametrize("change", ["another reader", "no norm", "dropped", "other weights"])
+def test_a_pass_that_computes_something_else_is_run_as_it_is(change) -> None:
+    torch.manual_seed(0)
+    net, pictures = shaken(Fickle(change)), torch.randn(2, 3, 9, 9)
+    folds = folds_in(net, lambda: net(pictures))
+    assert sorted(folds) == [0]
+    folding = Folding(net, folds, KeptWeights(net, ""))
+    with torch.inference_mode():
+        assert torch.equal(folding.run(lambda: net(pictures), None), net(pictures))
+        assert torch.equal(folding.run(lambda: net(pictures), None), net(pictures))
+
+
+def test_the_norms_of_a_network_in_training_are_left_alone() -> None:
+    net = Net().train()
+    assert not folds_in(net, lambda: net(torch.randn(4, 3, 9, 9)))
+
+
+def test_weights_that_change_are_folded_anew() -> None:
+    net = shaken(Net())
+    network = seewhy.Network(net)
+    pictures = torch.randn(2, 3, 9, 9)
+    folds = folds_in(net, lambda: net(pictures))
+    for factor in (1, 3):
+        net.first.weight.data *= factor
+        folding = Folding(net, folds, KeptWeights(net, network.digest))
+        with torch.inference_mode():
+            torch.testing.assert_close(folding.run(lambda: net(pictures), None), net(pictures))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "googlenet"])
+def test_real_networks_are_folded_whole(name) -> None:
+    torch.manual_seed(0)
+    net = shaken(seewhy.load(f"torchvision:{name}", weights="random").module)
+    pictures = torch.randn(2, 3, 64, 64)
+    folds = folds_in(net, lambda: net(pictures))
+    convolutions = sum(isinstance(each, nn.Conv2d) for each in net.modules())
+    squeezers = 18 if name == "mobilenet_v3_small" else 0  # without a norm
+    heads = 2 if name == "googlenet" else 0  # run in training only
+    assert len(folds) == convolutions - squeezers - heads
+    with torch.inference_mode():
+        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), None)
+        torch.testing.assert_close(
+            found, net(pictures), rtol=1e-4, atol=1e-5 * float(net(pictures).abs().max())
+        )
