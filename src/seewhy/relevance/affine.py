@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any
@@ -45,10 +45,12 @@ class Weighting:
             return weight
 
         def make() -> Tensor:
-            made: Tensor = changed(weight if scale is None else weight * scale, change)
+            with torch.no_grad():
+                made: Tensor = changed(weight if scale is None else weight * scale, change)
             return made
 
-        return kept.get(self.sources, change, make)
+        # Negative parts are made each time: kept, they would be as much memory again as the positive ones.
+        return kept.get(self.sources, change, make) if change.positive else make()
 
 
 @dataclass
@@ -145,16 +147,15 @@ class Affine:
             return (_sum(received),)
         assert self._output is not None
         positive, negative = terms
-        above = _where_above(relevance, self._output)
-        below = relevance - above
         ran = self._contributions(positive)
-        if not below.count_nonzero():
+        if not (relevance.bool() & ~(self._output > 0)).any():
             return (self._received(positive, relevance, ran),)
         if self.rule.terms_together is not None and all(ran.nodes):
             return (self._both(relevance, ran, self.rule.terms_together),)
+        above = _where_above(relevance, self._output)
         received = [
             self._received(positive, above, ran),
-            self._received(negative, below, self._contributions(negative)),
+            self._received(negative, relevance - above, self._contributions(negative)),
         ]
         return (_sum(received),)
 
@@ -166,15 +167,18 @@ class Affine:
         positive, negative = self.rule.terms()
         assert self._output is not None
         biases = [self._bias(term) for term in (positive, negative)]
-        result = self._output
-        if self.bias is not None and biases[0] is None:
-            result = result - self.bias
         whole = ran.whole.detach()
-        less = torch.sub(whole, result, alpha=together)  # what the first leaves, with the other sign
-        less -= _where_above(less, self._output)
-        quotient = self._divided(relevance, _where_above(whole, self._output).sub_(less), positive)
+        less = torch.sub(whole, self._output, alpha=together)  # what the first leaves, with the other sign
+        if self.bias is not None and biases[0] is None:
+            less += together * self.bias
+        # In place, as this is where memory runs high.
+        less.masked_fill_(self._output > 0, 0)
+        torch.ops.aten.threshold_backward.grad_input(whole, self._output, 0, grad_input=whole)
+        whole -= less
+        del less
+        quotient = self._divided(relevance, whole, positive)
         own = _where_above(quotient, self._output)
-        others = quotient - own
+        others = quotient.sub_(own)
         received = []
         for bias, each in zip(biases, (own, others), strict=True):
             if bias is not None and self.rule.bias == "absorb":
@@ -228,13 +232,18 @@ class Affine:
             return _Contributions([leaf], output)
         parts, bias = self._parts(term), self._bias(term)
         leaves = [self._inputs(part.inputs).detach().requires_grad_() for part in parts]
+        nodes: list[Any] = []
+
+        def outputs() -> Iterator[Tensor]:
+            for place, (leaf, part) in enumerate(zip(leaves, parts, strict=True)):
+                weight = self.weighting.under(part.weights, self.kept)
+                output = self.map(leaf, weight, None if place else bias)
+                nodes.append(convolution(output))
+                yield output
+                del output  # so that no more than one lives beside the sum
+
         with torch.enable_grad():
-            outputs = [
-                self.map(leaf, self.weighting.under(part.weights, self.kept), None if place else bias)
-                for place, (leaf, part) in enumerate(zip(leaves, parts, strict=True))
-            ]
-            nodes = tuple(convolution(each) for each in outputs)
-            return _Contributions(leaves, _sum(outputs), nodes)
+            return _Contributions(leaves, _sum(outputs()), tuple(nodes))
 
     def _divided(self, relevance: Tensor, denominator: Tensor, term: Term) -> Tensor:
         """The share of R over the stabilised z'; what the stabiliser takes goes into the books."""

@@ -75,12 +75,14 @@ class Ledger:
 
     Attributes:
         batch: pictures.
+        last: whether no other pass follows, so that what steps hold can be let go on the way.
         started: the sum at the outputs, and its magnitude.
         biases: per operation its layer and what its bias took of each picture.
         stabilisers: the same of its stabiliser.
     """
 
     batch: int
+    last: bool = False
     started: list[Tensor] = field(default_factory=list)
     magnitude: list[Tensor] = field(default_factory=list)
     biases: list[tuple[str, Tensor]] = field(default_factory=list)

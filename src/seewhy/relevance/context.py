@@ -112,7 +112,7 @@ class Context:
 
     def tie(self, step: Step, value: Tensor, *inputs: Tensor, replaces: Tensor | None = None) -> Tensor:
         """The value in the graph along which relevance flows, in place of a tensor that it overwrites."""
-        result = joined(step, value, *inputs)
+        result = joined(step, self.ledger, value, *inputs)
         if replaces is not None:
             self._newer[replaces] = result
         return result

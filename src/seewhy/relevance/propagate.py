@@ -56,7 +56,7 @@ class Trace:
             score: a tensor made of the outputs.
             last: whether no other target follows, so that the graph can be let go.
         """
-        ledger = self.open.ledger = Ledger(self.batch)
+        ledger = self.open.ledger = Ledger(self.batch, last)
         wanted = [*self.pixels.values(), *self.layers.values()]
         reached = [each for each in wanted if each.requires_grad] if score.requires_grad else []
         found: Sequence[Tensor | None] = (
@@ -130,7 +130,7 @@ def trace(
         if not output.requires_grad or not output.is_floating_point():
             return output
         value = output.detach()
-        return joined(Start(value, lambda: books.ledger, contrast), value.clone(), output)
+        return joined(Start(value, context.ledger, contrast), context.ledger, value.clone(), output)
 
     found.pixels, found.outputs = pixels, map_tensors(start, outputs)
     return found

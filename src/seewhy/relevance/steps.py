@@ -25,18 +25,23 @@ class _Node(torch.autograd.Function):
     """A node of the graph whose gradient is relevance."""
 
     @staticmethod
-    def forward(ctx: Any, step: Step, value: list[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.step = step
+    def forward(
+        ctx: Any, step: Step, ledger: Callable[[], Ledger], value: list[Tensor], *inputs: Tensor
+    ) -> Tensor:
+        ctx.step, ctx.ledger = step, ledger
         return value.pop()
 
     @staticmethod
     def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *ctx.step.back(*relevance))
+        step = ctx.step
+        if ctx.ledger().last:
+            ctx.step = None  # the node lives as long as the graph, the tensors of its step need not
+        return (None, None, None, *step.back(*relevance))
 
 
-def joined(step: Step, value: Tensor, *inputs: Tensor) -> Tensor:
+def joined(step: Step, ledger: Callable[[], Ledger], value: Tensor, *inputs: Tensor) -> Tensor:
     """The value, tied to the inputs in a graph along which relevance flows by the step's rule."""
-    result: Tensor = _Node.apply(step, [value], *inputs)  # type: ignore[no-untyped-call]
+    result: Tensor = _Node.apply(step, ledger, [value], *inputs)  # type: ignore[no-untyped-call]
     return result
 
 
