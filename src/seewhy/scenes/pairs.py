@@ -102,11 +102,11 @@ class Pairs(Drawn):
         others = [each for each in self.classes if each != label]
         shares = self.second, self.occluded
         cast = played(
-            canvas, label, others, behind, chance, shares, lambda pose: self._dressed(individual, pose)
+            canvas, label, others, behind, chance, shares, lambda pose: self.dressed(individual, pose)
         )
         return finished(canvas, cast, where, pixels, chance, light=chance.uniform(0.75, 1.15))
 
-    def _dressed(self, individual: int, pose: Pose) -> Actor:
+    def dressed(self, individual: int, pose: Pose) -> Actor:
         """An individual in a pose, with its coat and its marking."""
         label, group = self.label(individual), individual // self.alike
         coat = Chance("coat", self.seed, group)

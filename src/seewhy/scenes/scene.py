@@ -266,7 +266,7 @@ def _telling(canvas: Canvas) -> int:
 
 def _caption(objects: Sequence[Object], where: str) -> str:
     """One sentence."""
-    main, *others = [_said(each) for each in objects]
+    main, *others = [_said(each) for each in objects] or ["nothing"]
     second = f" and {others[0]}" if others else ""
     return f"{main[0].upper()}{main[1:]}{second}, before {where}."
 
