@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    images: Annotated[list[str], Parameter(help="Pictures, folders, globs; - reads paths from stdin.")],
+    images: Annotated[
+        list[str] | None, Parameter(help="Pictures, folders, globs; - reads paths from stdin.")
+    ] = None,
     *,
     model: Model,
     out: Path,
@@ -38,12 +40,20 @@ def explain(
     png: bool = False,
     rows: int = 200,
     batch_size: int = 16,
+    frames: str | None = None,
+    clip_length: int = 8,
+    every: int = 1,
+    clips: int = 20,
+    animation: Literal["webp", "gif", "none"] = "webp",
     json: bool = False,
 ) -> int:
     """Explain pictures: maps, predictions and one self-contained report.
 
     DIR/report.html shows the first pictures by all methods; DIR/results.json holds all predictions, scores and
     notes; DIR/maps/ the values as numpy files. What failed is listed with its reason.
+
+    With --frames, clips: DIR/strips/ shows the frames of each, their maps and what each frame counts, DIR/animations/
+    the same in motion.
 
     Args:
         out: Folder for the report, the results and the maps; made if need be.
@@ -56,15 +66,30 @@ def explain(
         png: Also write every map as a PNG.
         rows: How many pictures the report shows; results.json always holds all.
         batch_size: Pictures per pass.
+        frames: A folder of frames or a video instead of pictures, cut into clips, by --method clip-attention.
+        clip_length: Frames per clip.
+        every: Take every n-th frame only.
+        clips: How many clips are explained at most.
+        animation: Format of the animations of clips.
         json: Print the results as JSON.
     """
     from seewhy.network.images import find, stream
     from seewhy.targets import parse_target
 
+    if frames is not None:
+        from seewhy.cli.clips import clip_method, explain_clips
+
+        if images or min(clip_length, every, clips) < 1:
+            raise UsageError(
+                "--frames stands instead of pictures; --clip-length, --every and --clips are at least 1"
+            )
+        own = clip_method(method or [], layer or [], "oblivious" if target == "predicted" else "class")
+        asked = None if target == "predicted" else target
+        return explain_clips(frames, model, own, asked, out, (clip_length, every, clips), animation, json)
     if rows < 0 or batch_size < 1:
         raise UsageError("--rows must be at least 0 and --batch-size at least 1")
     explainers = made_explainers(method or ["grad-cam"], layer)
-    paths = list(find(listed(images)))
+    paths = list(find(listed(images or [])))
     if not paths:
         raise UsageError("no pictures were asked for")
     network = model.load_for_pictures()

@@ -87,11 +87,11 @@ class Head:
         return _replay(self.module, self.plan, self.inputs(rows), given)
 
     @property
-    def maps(self) -> Float[Tensor, "B K h w"]:
+    def maps(self) -> Float[Tensor, "B K *grid"]:
         """The activation as feature maps, in float32."""
         return self._layout.maps(self.activation).float()
 
-    def holding(self, maps: Float[Tensor, "M K h w"], rows: Int[Tensor, " M"]) -> Tensor:
+    def holding(self, maps: Float[Tensor, "M K *grid"], rows: Int[Tensor, " M"]) -> Tensor:
         """The activation for these rows with other feature maps in it, as the layer would return it."""
         axis = self.plan.call.axes[self.plan.call.leaf]
         assert axis is not None

@@ -143,7 +143,7 @@ def figure(picture: Image.Image, panel: Panel, opacity: float = OPACITY) -> Imag
     picture, (panel,) = fitted(picture, [panel], max(*picture.size, _SMALLEST_FIGURE))
     body = overlay(picture, panel, opacity)
     unit = min(max(max(body.size) // 32, 14), 64)
-    font, small = _font(unit), _font(round(unit * 0.82))
+    font, small = built_in_font(unit), built_in_font(round(unit * 0.82))
     ticks = _ticks(panel)
     bar = color_bar(panel.colormap, panel.limits, (unit, max(body.height, 8 * unit)))
     bar_left = body.width + 2 * unit
@@ -304,8 +304,12 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[st
         yield line
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's built-in scalable font."""
+def built_in_font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's built-in scalable font.
+
+    Raises:
+        InputError: this Pillow has none.
+    """
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise InputError("this Pillow was built without FreeType; figures need it, overlays do not")
