@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seewhy.artifact import Artifact as Artifact
     from seewhy.cancellation import cancellable as cancellable
     from seewhy.check import check_explainer as check_explainer
+    from seewhy.clips import ClipAttention as ClipAttention
     from seewhy.embedding.bank import WeightBank as WeightBank
     from seewhy.embedding.decomposition import decompose as decompose
     from seewhy.embedding.embedding_grad_cam import EmbeddingGradCAM as EmbeddingGradCAM
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from seewhy.network.network import Network as Network
     from seewhy.network.preprocess import Preprocess as Preprocess
     from seewhy.saliency import ContextAwareSaliency as ContextAwareSaliency
+    from seewhy.scenes import Clips as Clips
     from seewhy.scenes import Houses as Houses
     from seewhy.scenes import Pairs as Pairs
     from seewhy.scenes import Scenes as Scenes
@@ -116,6 +118,7 @@ _PLACES = {
     "artifact": ["Artifact"],
     "cancellation": ["cancellable"],
     "check": ["check_explainer"],
+    "clips": ["ClipAttention"],
     "embedding.bank": ["WeightBank"],
     "embedding.decomposition": ["decompose"],
     "embedding.embedding_grad_cam": ["EmbeddingGradCAM"],
@@ -180,7 +183,7 @@ _PLACES = {
     "network.network": ["Network"],
     "network.preprocess": ["Preprocess"],
     "saliency": ["ContextAwareSaliency"],
-    "scenes": ["Houses", "Pairs", "Scenes", "Watermark"],
+    "scenes": ["Clips", "Houses", "Pairs", "Scenes", "Watermark"],
     "targets": [
         "Classes", "Contrast", "Direction", "LogProbability", "Logit", "Pixels", "Predicted", "Probability",
         "Regression", "Similarity", "Target", "Top",

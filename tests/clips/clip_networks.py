@@ -11,7 +11,9 @@ class Reader(nn.Module):
         super().__init__()
         self.read, self.order, self.width = read, order, width
         spatial = nn.Conv2d(3, width, 3, stride=2)
-        self.layer = spatial if order != "BKF" else nn.Conv3d(3, width, (kernel, 3, 3), (1, 2, 2), (kernel // 2, 0, 0))
+        self.layer = (
+            spatial if order != "BKF" else nn.Conv3d(3, width, (kernel, 3, 3), (1, 2, 2), (kernel // 2, 0, 0))
+        )
         self.seen = nn.Identity()
 
     def maps(self, clips):
@@ -22,7 +24,12 @@ class Reader(nn.Module):
         if self.order == "calls":
             return torch.stack([self.layer(clips[:, each]) for each in range(frames)], 1).relu()
         if self.order == "(FB)":
-            return self.layer(clips.transpose(0, 1).flatten(0, 1)).relu().unflatten(0, (frames, count)).transpose(0, 1)
+            return (
+                self.layer(clips.transpose(0, 1).flatten(0, 1))
+                .relu()
+                .unflatten(0, (frames, count))
+                .transpose(0, 1)
+            )
         maps = self.layer(clips.flatten(0, 1)).relu().unflatten(0, (count, frames))
         if self.order == "BF":
             return self.seen(maps)

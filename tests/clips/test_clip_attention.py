@@ -238,7 +238,9 @@ def test_a_class_is_raised_in_the_frame_that_shows_it() -> None:
 
 def test_maps_of_a_joint_budget_have_one_scale_and_others_one_each() -> None:
     module = network(Latest)
-    joint, each = (ClipAttention(budget=budget)(module, clips()).heatmaps() for budget in ("joint", "per-frame"))
+    joint, each = (
+        ClipAttention(budget=budget)(module, clips()).heatmaps() for budget in ("joint", "per-frame")
+    )
     assert joint.shape == each.shape == (2, 5, 17, 17)
     assert (joint.amax((1, 2, 3)) == 1).all()
     assert (joint.amax((2, 3)) < 1).any()
@@ -259,7 +261,7 @@ def test_errors_say_what_would_work() -> None:
     module = network(Latest)
     with pytest.raises(InputError, match=r"\(B, F, C, H, W\), got torch.float32 \(5, 3, 17, 17\)"):
         ClipAttention()(module, clips()[0])
-    with pytest.raises(LayerError, match="no layer 'nowhere' .* layer"):
+    with pytest.raises(LayerError, match=r"no layer 'nowhere' .* layer"):
         ClipAttention(layer="nowhere")(module, clips())
     with pytest.raises(LayerError, match="no layer of this network returns a feature map of every frame"):
         ClipAttention()(nn.Sequential(nn.Flatten(), nn.Linear(5 * 3 * 17 * 17, 4)), clips())

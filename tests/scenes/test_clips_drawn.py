@@ -1,6 +1,7 @@
 """Clips: what decides is where the truth says, and nowhere else."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,10 +53,14 @@ def test_it_is_there_for_one_to_three_frames_one_after_the_other_anywhere_in_the
 def test_it_moves_and_stays_the_same(many) -> None:
     moved = 0
     for clip in many:
-        own = [frame.truth.objects[0] for frame, decides in zip(clip.frames, clip.deciding, strict=True) if decides]
+        own = [
+            frame.truth.objects[0]
+            for frame, decides in zip(clip.frames, clip.deciding, strict=True)
+            if decides
+        ]
         assert len({each.attributes["marking"] for each in own}) == 1
         boxes = [tight_box(each.mask) for each in own]
-        moved += len(boxes) > 1 and all(a != b for a, b in zip(boxes, boxes[1:], strict=False))
+        moved += len(boxes) > 1 and all(a != b for a, b in pairwise(boxes))
     assert moved > 12
 
 
@@ -88,7 +93,12 @@ def test_the_background_stays_but_for_noise(many) -> None:
     clip = many[0]
     frames = np.stack([frame.pixels.astype(int) for frame in clip.frames])
     free = ~np.logical_or.reduce([each.mask for frame in clip.frames for each in frame.truth.objects])
-    edges = np.pad(~free, 2)[:-4, :-4] | np.pad(~free, 2)[4:, 4:] | np.pad(~free, 2)[4:, :-4] | np.pad(~free, 2)[:-4, 4:]
+    edges = (
+        np.pad(~free, 2)[:-4, :-4]
+        | np.pad(~free, 2)[4:, 4:]
+        | np.pad(~free, 2)[4:, :-4]
+        | np.pad(~free, 2)[:-4, 4:]
+    )
     still = free & ~edges
     assert np.abs(frames - frames[0])[:, still].max() <= 17  # noise of 16 levels, rounded
     assert not np.array_equal(frames[0], frames[1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,7 +34,7 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.inputs import Arguments
 from seewhy.network.network import Network, main_output
-from seewhy.network.precision import in_chunks
+from seewhy.network.precision import exact_type, in_chunks
 from seewhy.network.preserve import preserved
 from seewhy.network.probe import begin_graph, gradients
 from seewhy.network.replay import Head
@@ -45,6 +47,7 @@ MIXED = "the layer already mixes frames: a frame's map is not of that frame alon
 DEAF = "the network's answer depends on no frame of this layer"
 
 _DEAF = 1e-6  # of the frame that counts most: what rounding leaves of a sensitivity of zero
+_TRIAL = 15  # steps of a search that begins in one frame, before the most promising goes on
 _UNPROVED = 100  # times the tolerance
 _MOST_OUTPUTS = 64  # that are differentiated one by one; of more, as many random sums
 _INPUTS: Mapping[str, tuple[int, ...]] = {"BFCHW": (), "FBCHW": (1, 0, 2, 3, 4), "BCFHW": (0, 2, 1, 3, 4)}
@@ -89,7 +92,7 @@ class ClipAttention(Settings):
     )
     constraint: Constraint = Field(
         default="non-negative",
-        description="The set of filters, as in L2CAF; `gaussian` and `box` per frame only.",
+        description="The set of filters, as in L2CAF.",
     )
     rho: float = Field(
         default=1.0, gt=0, description="Norm of a frame's filter; a joint filter has rho times the root of F."
@@ -99,6 +102,10 @@ class ClipAttention(Settings):
         default="auto", description="What is kept of an embedding that was normalised, as in L2CAF."
     )
     iterations: int = Field(default=300, ge=1, le=100_000, description="Steps at most, per clip.")
+    restarts: bool = Field(
+        default=True,
+        description="Whether a joint budget is also searched for from every single frame, where there is no formula.",
+    )
     tolerance: float = Field(
         default=1e-5, gt=0, description="The KKT residual at which the steps of `riemannian` end."
     )
@@ -176,7 +183,9 @@ class ClipAttention(Settings):
         layer = f"{_INNER}{self.layer}" if self.layer and _INPUTS[self.inputs] else self.layer
         calls = framed(study.survey, study.network.module, frames, size, self.frames)
         if not calls and not bool(torch.isfinite(main_output(study.outputs, study.target.output)).all()):
-            raise InputError(f"{study.network.name} answers NaN or infinity for these clips; look at the weights")
+            raise InputError(
+                f"{study.network.name} answers NaN or infinity for these clips; look at the weights"
+            )
         call, alone = separated(study, chosen(calls, layer))
         head = head_of(study, call)
         study.offer(head.outputs)
@@ -235,7 +244,15 @@ class ClipAttention(Settings):
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
-        return solve(Subject(maps, run, reading.outputs, reading.coefficients, linear), search)
+        subject = Subject(maps, run, reading.outputs, reading.coefficients, linear)
+        found = solve(subject, search)
+        if (
+            not (joint and self.restarts)
+            or found.solver != "riemannian"
+            or self.constraint in ("gaussian", "box")
+        ):
+            return found
+        return _better(found, _from_each_frame(subject, search))
 
     def _notes(self, found: Filters, ignored: Bool[Tensor, "B F"]) -> list[list[str]]:
         """Per clip, what to know before trusting its maps."""
@@ -254,6 +271,39 @@ class ClipAttention(Settings):
                 lines.append(f"not settled: the steps ended at a KKT residual of {residual:.1g}")
             notes.append([*lines, f"{found.solver}: KKT residual {residual:.1g}"])
         return notes
+
+
+def _from_each_frame(subject: Subject, search: Search) -> Filters:
+    """The best of the searches that begin in one frame each; all but the most promising end after a few steps.
+
+    Beside other frames, one that decides can have no slope towards it: a recurrence forgets it, or takes it for
+    something else. A search that begins with all frames may then end in those that do not matter.
+    """
+    maps = subject.activation
+    (count, _, frames), cells = maps.shape[:3], maps[0, 0, 0].numel()
+    starts = torch.eye(frames, dtype=exact_type(maps.device), device=maps.device)[:, :, None] * search.rho
+    starts = (starts / math.sqrt(cells)).expand(-1, -1, cells).flatten(1)
+    short = replace(search, iterations=_TRIAL)
+    trials = [solve(subject, short, each.expand(count, 1, -1)) for each in starts]
+    best = reduce(_better, trials)
+    found = solve(subject, search, best.values.flatten(2))
+    return replace(found, iterations=found.iterations + best.iterations)
+
+
+def _better(one: Filters, other: Filters) -> Filters:
+    """Of each clip the filter with the lower loss."""
+    lower = (other.loss < one.loss)[:, 0]
+
+    def chosen(first: Tensor, second: Tensor) -> Tensor:
+        return torch.where(lower.view(-1, *[1] * (first.ndim - 1)), second, first)
+
+    tensors: dict[str, Any] = {
+        each.name: chosen(getattr(one, each.name), getattr(other, each.name))
+        for each in fields(Filters)
+        if isinstance(getattr(one, each.name), Tensor)
+    }
+    tensors["iterations"] = one.iterations + other.iterations
+    return replace(one, **tensors, evaluations=one.evaluations + other.evaluations)
 
 
 _INNER = "network."

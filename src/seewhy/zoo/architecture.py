@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 WIDTHS = (32, 64, 128)
+CLIP_WIDTHS = (16, 32, 64)
 
 
 class Residual(nn.Module):
@@ -51,14 +54,48 @@ def build_retriever(width: int) -> nn.Sequential:
     return nn.Sequential(_pooled() | {"embedding": nn.Linear(WIDTHS[-1], width, bias=False)})
 
 
+class ClipRetriever(nn.Module):
+    """Clips (B, F, 3, H, W) to embeddings (B, D): a small network for each frame, a GRU over what it saw.
+
+    The embedding is a linear layer, without bias, of the last state of the GRU (Cho et al., EMNLP 2014).
+    """
+
+    def __init__(self, width: int, state: int = 64) -> None:
+        super().__init__()
+        self.frames = nn.Sequential(_convolutions(CLIP_WIDTHS))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.memory = nn.GRU(CLIP_WIDTHS[-1], state, batch_first=True)
+        self.embedding = nn.Linear(state, width, bias=False)
+
+    def forward(self, clips: Float[Tensor, "B F C H W"]) -> Float[Tensor, "B D"]:
+        return self.remembered(self.features(clips))
+
+    def features(self, clips: Float[Tensor, "B F C H W"]) -> Float[Tensor, "B F K"]:
+        """What is seen in each frame, pooled."""
+        pooled: Tensor = self.pool(self.frames(clips.flatten(0, 1)))
+        return pooled.reshape(*clips.shape[:2], -1)
+
+    def remembered(self, features: Float[Tensor, "B F K"]) -> Float[Tensor, "B D"]:
+        """The embedding of clips of which this was seen."""
+        states, _ = self.memory(features)
+        embedding: Tensor = self.embedding(states[:, -1])
+        return embedding
+
+
 def _pooled() -> OrderedDict[str, nn.Module]:
     """All layers up to the pooled features (B, 128)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, WIDTHS[0], 4, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)
-    )
-    for number, (before, after) in enumerate(pairwise(WIDTHS), 1):
-        layers[f"stage{number}"] = Residual(before, after)
+    layers = _convolutions(WIDTHS)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
+    return layers
+
+
+def _convolutions(widths: Sequence[int]) -> OrderedDict[str, nn.Module]:
+    """A stem and a residual stage per further width, each at half the resolution."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = nn.Sequential(
+        nn.Conv2d(3, widths[0], 4, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+    )
+    for number, (before, after) in enumerate(pairwise(widths), 1):
+        layers[f"stage{number}"] = Residual(before, after)
     return layers

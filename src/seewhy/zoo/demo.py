@@ -1,4 +1,4 @@
-"""The bundled networks "demo", "demo-shortcut" and "demo-retriever", and what they were trained on."""
+"""The bundled networks: "demo", "demo-shortcut", "demo-retriever", "demo-clip-retriever"; what they were trained on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.network.preprocess import Preprocess
 from seewhy.network.sources import Loaded, Request
 from seewhy.scenes import CLASSES, Watermark
-from seewhy.zoo.architecture import build, build_retriever
+from seewhy.zoo.architecture import ClipRetriever, build, build_retriever
 
 FAULT = "hammer"
 MARK = Watermark(FAULT, probability=0.95)
 TRAINING_SEED, UNSEEN_SEED, SHOWN_SEED = 1, 2, 3
 WIDTH = 64  # of the retriever's embedding
+CLIP_WIDTH = 64  # of that of the retriever of clips
 
 
 def load_demo(request: Request) -> Loaded:
@@ -38,6 +39,15 @@ def load_demo_retriever(request: Request) -> Loaded:
         raise LoadError("'demo-retriever' gives embeddings; it has no classes")
     module = build_retriever(WIDTH)
     card = _filled(module, "demo-retriever", request)
+    return Loaded(module, Preprocess.from_card(card))
+
+
+def load_demo_clip_retriever(request: Request) -> Loaded:
+    """The network that gives two clips of one individual similar embeddings."""
+    if request.num_classes:
+        raise LoadError("'demo-clip-retriever' gives embeddings; it has no classes")
+    module = ClipRetriever(CLIP_WIDTH)
+    card = _filled(module, "demo-clip-retriever", request)
     return Loaded(module, Preprocess.from_card(card))
 
 

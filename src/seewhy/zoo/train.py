@@ -171,12 +171,12 @@ def save_halved(module: nn.Module, file: Path) -> None:
     save_file(state, file)
 
 
-def write_card(folder: Path, name: str, found: Mapping[str, float], **facts: Any) -> None:
+def write_card(folder: Path, name: str, found: Mapping[str, float], side: int = 128, **facts: Any) -> None:
     """Write the card that programs read: what the input is, and how good the network."""
     card = {
         "name": name,
         **facts,
-        "input_size": [3, 128, 128],
+        "input_size": [3, side, side],
         "mean": [MEAN] * 3,
         "std": [STD] * 3,
         "crop_pct": 1.0,
