@@ -95,42 +95,55 @@ class Planted:
     right: Bool[np.ndarray, " N"]
 
 
-def on_clips() -> Planted:
-    """Weights of the frames of the first clip of each individual, by the bundled network."""
-    network, clips = load("demo-clip-retriever"), Clips(INDIVIDUALS, 2, SEED)
+@dataclass(frozen=True)
+class Batch:
+    """What was measured on some individuals; as in `Planted`, and the embeddings of both clips of each."""
+
+    shares: Mapping[str, Float[Tensor, " N"]]
+    hits: Mapping[str, Bool[Tensor, " N"]]
+    on_individual: Float[np.ndarray, "N 2"]
+    vectors: Float[Tensor, "M D"]
+
+
+def on_batch(start: int) -> Batch:
+    """Weights of the frames of the first clips of some individuals, by the bundled network."""
+    network = load("demo-clip-retriever")
     torch.manual_seed(0)
     random = load("demo-clip-retriever", weights="random")
-    shares: dict[str, list[float]] = {}
-    hits: dict[str, list[bool]] = {}
-    on_individual, vectors = [], []
-    for start in range(0, INDIVIDUALS, BATCH):
-        both = clips[2 * start : 2 * (start + BATCH)]
-        drawn = both[::2]
-        pixels = torch.stack([footage(each, network).pixels for each in both])
-        vectors.append(embedded(network, pixels))
-        mine = pixels[::2]
-        found = ClipAttention()(network, mine)
-        ways = {
-            OURS: found.weights,
-            UNIFORM: torch.full(mine.shape[:2], 1 / mine.shape[1]),
-            GRADIENT: by_gradient(network.module, mine, lambda maps, slope: slope),
-            "Grad-CAM of the similarity to itself": by_gradient(network.module, mine, self_similarity),
-            "activation norm": by_gradient(network.module, mine, lambda maps, slope: maps),
-            "sensitivity": found.sensitivity.square(),
-            f"{OURS}, random weights": ClipAttention()(random, mine).weights,
-        }
-        deciding = torch.tensor([each.deciding for each in drawn])
-        for name, weights in ways.items():
-            weights = weights / weights.sum(1, keepdim=True)
-            shares.setdefault(name, []).extend((weights * deciding).sum(1).tolist())
-            top = deciding[torch.arange(len(deciding)), weights.argmax(1)]
-            hits.setdefault(name, []).extend(top.tolist())
-        on_individual += [inside(each, maps) for each, maps in zip(drawn, found.heatmaps(), strict=True)]
-    ranked = ranking(torch.cat(vectors), torch.arange(2 * INDIVIDUALS) // 2)
-    return Planted(
-        {name: np.array(each) for name, each in shares.items()},
-        {name: np.array(each) for name, each in hits.items()},
+    both = Clips(INDIVIDUALS, 2, SEED)[2 * start : 2 * (start + BATCH)]
+    drawn = both[::2]
+    pixels = torch.stack([footage(each, network).pixels for each in both])
+    mine = pixels[::2]
+    found = ClipAttention()(network, mine)
+    ways = {
+        OURS: found.weights,
+        UNIFORM: torch.full(mine.shape[:2], 1 / mine.shape[1]),
+        GRADIENT: by_gradient(network.module, mine, lambda maps, slope: slope),
+        "Grad-CAM of the similarity to itself": by_gradient(network.module, mine, self_similarity),
+        "activation norm": by_gradient(network.module, mine, lambda maps, slope: maps),
+        "sensitivity": found.sensitivity.square(),
+        f"{OURS}, even start only": ClipAttention(restarts=False)(network, mine).weights,
+        f"{OURS}, random weights": ClipAttention()(random, mine).weights,
+    }
+    deciding = torch.tensor([each.deciding for each in drawn])
+    on_individual = [inside(each, maps) for each, maps in zip(drawn, found.heatmaps(), strict=True)]
+    return Batch(
+        {name: (each / each.sum(1, keepdim=True) * deciding).sum(1) for name, each in ways.items()},
+        {name: deciding[torch.arange(len(deciding)), each.argmax(1)] for name, each in ways.items()},
         np.array(on_individual),
+        embedded(network, pixels),
+    )
+
+
+def on_clips(parts: list[Batch] | None = None) -> Planted:
+    """All of them."""
+    parts = parts or [on_batch(start) for start in range(0, INDIVIDUALS, BATCH)]
+    names = list(parts[0].shares)
+    ranked = ranking(torch.cat([each.vectors for each in parts]), torch.arange(2 * INDIVIDUALS) // 2)
+    return Planted(
+        {name: torch.cat([each.shares[name] for each in parts]).numpy() for name in names},
+        {name: torch.cat([each.hits[name] for each in parts]).numpy() for name in names},
+        np.concatenate([each.on_individual for each in parts]),
         ranked.recall(1),
         (ranked.first[::2] == 1).numpy(),
     )

@@ -12,7 +12,7 @@ from seewhy.scenes import Clips
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two clips of eight frames and three frames more."""
+    """Nineteen frames of drawn clips."""
     folder = tmp_path_factory.mktemp("frames")
     frames = [frame for clip in Clips(2, 2, seed=8)[1:] for frame in clip.frames]
     for number, frame in enumerate(frames[:19]):
@@ -26,20 +26,21 @@ def results(out):
 
 def test_clips_become_strips_animations_values_and_a_report(folder, tmp_path, capsys) -> None:
     out = tmp_path / "out"
-    assert run(["explain", "--frames", str(folder), "--model", "demo-clip-retriever", "--out", str(out)]) == 0
+    given = ["explain", "--frames", str(folder), "--model", "demo-clip-retriever", "--out", str(out)]
+    assert run([*given, "--clip-length", "4", "--every", "2"]) == 0
 
     assert "2 clips = 2 explained + 0 failed" in capsys.readouterr().out
     first, second = results(out)["items"]
-    assert first["frames"][:2] == ["0.png", "1.png"]
-    assert second["frames"][-1] == "15.png"
+    assert first["frames"] == ["0.png", "2.png", "4.png", "6.png"]
+    assert second["frames"][-1] == "14.png"
     assert sum(first["weights"]) == pytest.approx(1, abs=1e-5)
     for each in (first, second):
         with Image.open(out / each["strip"]) as strip:
-            assert strip.width > 8 * 100
+            assert strip.width > 4 * 140
         with np.load(out / each["maps"], allow_pickle=False) as values:
-            assert values["values"].shape == (1, 8, 8, 8)
+            assert values["values"].shape == (1, 4, 8, 8)
     with Image.open(out / "animations" / "000001.webp") as animation:
-        assert animation.n_frames == 8
+        assert animation.n_frames == 4
     report = (out / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/webp") == 2
     assert "one budget for all frames" in report

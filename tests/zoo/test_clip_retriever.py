@@ -21,8 +21,8 @@ TINY = Recipe(individuals=16, views=2, epochs=1, batch=8, steps=4, together=4)
 
 @pytest.fixture(scope="module")
 def unseen():
-    """Sixty individuals that nobody used before, and the clips as the network takes them."""
-    clips = Clips(60, 2, seed=53)
+    """Forty individuals that nobody used before, and the clips as the network takes them."""
+    clips = Clips(40, 2, seed=53)
     pixels, named = block(clips, slice(None))
     return clips, as_input(torch.from_numpy(pixels)), named
 
@@ -39,18 +39,18 @@ def test_it_is_small_and_has_its_cards() -> None:
 
 
 def test_it_finds_individuals_that_nobody_used_before(unseen) -> None:
-    """Of sixty individuals: fewer than the card's 240, so no harder, but for two standard errors."""
+    """Of forty individuals: fewer than the card's 240, so no harder, but for two standard errors."""
     clips, pixels, _ = unseen
     module = seewhy.load("demo-clip-retriever", offline=True).module.eval()
     with torch.no_grad():
         ranked = ranking(module(pixels), torch.arange(len(clips)) // 2)
-    assert ranked.recall(1) >= CARD["figures"]["recall_at_1"] - 0.09
+    assert ranked.recall(1) >= CARD["figures"]["recall_at_1"] - 0.11
 
 
 def test_the_frames_that_show_the_individual_get_most_of_the_joint_budget(unseen) -> None:
     _, pixels, named = unseen
-    shows = torch.from_numpy(named[:24:2, :, 0] >= 0)
-    found = ClipAttention()(seewhy.load("demo-clip-retriever"), pixels[:24:2])
+    shows = torch.from_numpy(named[:16:2, :, 0] >= 0)
+    found = ClipAttention()(seewhy.load("demo-clip-retriever"), pixels[:16:2])
 
     own = (found.weights * shows).sum(1)
     assert own.median() > 2 * shows.float().mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,6 +29,7 @@ from seewhy.explainers.attention_filter.filters import (
 from seewhy.explainers.attention_filter.linear_head import learned
 from seewhy.explainers.attention_filter.objectives import Run
 from seewhy.explainers.attention_filter.reading import Reading, kept, raised
+from seewhy.explainers.l2_caf import EVEN, NO_EVIDENCE, SEVERAL
 from seewhy.explainers.linearity import probed
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
@@ -47,6 +48,8 @@ MIXED = "the layer already mixes frames: a frame's map is not of that frame alon
 DEAF = "the network's answer depends on no frame of this layer"
 
 _DEAF = 1e-6  # of the frame that counts most: what rounding leaves of a sensitivity of zero
+_SAME = 1e-6  # of the outputs' mean square: losses nearer to each other are as good
+_TRIALS = 8  # searches that begin in one frame each, those that count most
 _TRIAL = 15  # steps of a search that begins in one frame, before the most promising goes on
 _UNPROVED = 100  # times the tolerance
 _MOST_OUTPUTS = 64  # that are differentiated one by one; of more, as many random sums
@@ -104,7 +107,7 @@ class ClipAttention(Settings):
     iterations: int = Field(default=300, ge=1, le=100_000, description="Steps at most, per clip.")
     restarts: bool = Field(
         default=True,
-        description="Whether a joint budget is also searched for from every single frame, where there is no formula.",
+        description="Whether a joint budget is also searched for from single frames, where there is no formula.",
     )
     tolerance: float = Field(
         default=1e-5, gt=0, description="The KKT residual at which the steps of `riemannian` end."
@@ -195,10 +198,10 @@ class ClipAttention(Settings):
                 f"{study.network.name} gives NaN or infinity at {call.name}; look at weights and input"
             )
         reading = self._reading(study, head)
-        found = self._found(maps, reading, head)
-        filters = found.values[:, 0]
         run = reading.run(head)
-        sensitivity = _sensitivity(run, maps, torch.ones_like(filters), reading.coefficients)
+        sensitivity = _sensitivity(run, maps, torch.ones_like(maps[:, 0]), reading.coefficients)
+        found = self._found(maps, reading, run, sensitivity)
+        filters = found.values[:, 0]
         ignored = _deaf(sensitivity) & _deaf(_sensitivity(run, maps, filters, reading.coefficients))
         masses = filters.square().sum((2, 3))
         layout = call.layout
@@ -230,8 +233,10 @@ class ClipAttention(Settings):
             raise TargetError(f"one target per clip is explained at a time, got {study.scores.shape[1]}")
         return raised(study, head, self.contrast, self.k)
 
-    def _found(self, maps: Float[Tensor, "B K F h w"], reading: Reading, head: Head) -> Filters:
-        run, linear = reading.run(head), None
+    def _found(
+        self, maps: Float[Tensor, "B K F h w"], reading: Reading, run: Run, sensitivity: Float[Tensor, "B F"]
+    ) -> Filters:
+        linear = None
         if self.solver in ("auto", "closed-form") and reading.kind != "scores":
             shape = probed(lambda trial: run(trial, _first(trial)), maps[:1])
             linear = None if shape.not_affine else learned(run, maps[:1], not shape.not_pooled)
@@ -252,7 +257,7 @@ class ClipAttention(Settings):
             or self.constraint in ("gaussian", "box")
         ):
             return found
-        return _better(found, _from_each_frame(subject, search))
+        return _better(subject, found, _from_single_frames(subject, search, sensitivity))
 
     def _notes(self, found: Filters, ignored: Bool[Tensor, "B F"]) -> list[list[str]]:
         """Per clip, what to know before trusting its maps."""
@@ -267,32 +272,46 @@ class ClipAttention(Settings):
                 lines.append(DEAF)
             elif frames:
                 lines.append(f"{IGNORED} frame{'s' * (len(frames) > 1)} {', '.join(frames)}")
+            if bool(found.even[row].any()):
+                lines.append(EVEN)
+            elif not bool(found.unique[row].all()):
+                lines.append(SEVERAL)
+            if not bool(found.evidence[row].all()):
+                lines.append(NO_EVIDENCE)
             if residual > _UNPROVED * self.tolerance and found.solver not in ("adam", "sgd"):
                 lines.append(f"not settled: the steps ended at a KKT residual of {residual:.1g}")
             notes.append([*lines, f"{found.solver}: KKT residual {residual:.1g}"])
         return notes
 
 
-def _from_each_frame(subject: Subject, search: Search) -> Filters:
-    """The best of the searches that begin in one frame each; all but the most promising end after a few steps.
+def _from_single_frames(subject: Subject, search: Search, sensitivity: Float[Tensor, "B F"]) -> Filters:
+    """The best of searches that begin in one frame each; all but the most promising end after a few steps.
 
     Beside other frames, one that decides can have no slope towards it: a recurrence forgets it, or takes it for
-    something else. A search that begins with all frames may then end in those that do not matter.
+    something else. A search that begins with all frames may then end in those that do not matter. None begins in a
+    frame that the head does not read, where what the norm has to spare would stay.
     """
     maps = subject.activation
-    (count, _, frames), cells = maps.shape[:3], maps[0, 0, 0].numel()
-    starts = torch.eye(frames, dtype=exact_type(maps.device), device=maps.device)[:, :, None] * search.rho
-    starts = (starts / math.sqrt(cells)).expand(-1, -1, cells).flatten(1)
+    live = (
+        maps.any(1).flatten(2).to(exact_type(maps.device))
+    )  # a position without activation has no slope either
+    order = sensitivity.argsort(dim=1, descending=True, stable=True)[:, :_TRIALS]
+    order = torch.where(_deaf(sensitivity).gather(1, order), order[:, :1], order)
     short = replace(search, iterations=_TRIAL)
-    trials = [solve(subject, short, each.expand(count, 1, -1)) for each in starts]
-    best = reduce(_better, trials)
+    trials = []
+    for frame in order.unbind(1):
+        own = live * nn.functional.one_hot(frame, maps.shape[2])[:, :, None]
+        start = search.rho * own / _nonzero(own.flatten(1).norm(dim=1))[:, None, None]
+        trials.append(solve(subject, short, start.reshape(len(maps), 1, -1)))
+    best = reduce(partial(_better, subject), trials)
     found = solve(subject, search, best.values.flatten(2))
     return replace(found, iterations=found.iterations + best.iterations)
 
 
-def _better(one: Filters, other: Filters) -> Filters:
-    """Of each clip the filter with the lower loss."""
-    lower = (other.loss < one.loss)[:, 0]
+def _better(subject: Subject, one: Filters, other: Filters) -> Filters:
+    """Of each clip the other filter where its loss is lower, by more than what tells nothing."""
+    least = _SAME * subject.outputs.square().mean(1).to(one.loss)
+    lower = (other.loss < one.loss - least[:, None])[:, 0]
 
     def chosen(first: Tensor, second: Tensor) -> Tensor:
         return torch.where(lower.view(-1, *[1] * (first.ndim - 1)), second, first)

@@ -36,7 +36,8 @@ from seewhy.zoo.triplet_loss import Mining, triplet_loss
 NAME = "demo-clip-retriever"
 UNSEEN = 240  # individuals, ten of each class
 _FACTS = (CLASSES, tuple(COLORS), tuple(COLORS), tuple(COLORS), tuple(FIGURES))
-_BLOCK = 40  # clips that one process draws at a time
+_BLOCK = 100  # clips that one process draws at a time
+_AT_ONCE = 40  # clips that go through the network together
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,13 @@ class Drawn:
 
 
 def drawn(clips: Clips, workers: int = 2) -> Drawn:
-    """All clips, drawn by several processes."""
+    """All clips, drawn by several processes where there are many."""
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(clips), _BLOCK)]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(partial(block, clips), blocks))
+    if len(blocks) == 1:
+        parts = [block(clips, blocks[0])]
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            parts = list(pool.map(partial(block, clips), blocks))
     pixels, facts = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True))
     return Drawn(pixels, facts)
 
@@ -207,7 +211,7 @@ def as_input(pixels: UInt8[Tensor, "B F H W 3"]) -> Float[Tensor, "B F 3 H W"]:
 
 
 def _parts(pixels: UInt8[Tensor, "B F H W 3"]) -> list[UInt8[Tensor, "N F H W 3"]]:
-    return [pixels[start : start + _BLOCK] for start in range(0, len(pixels), _BLOCK)]
+    return [pixels[start : start + _AT_ONCE] for start in range(0, len(pixels), _AT_ONCE)]
 
 
 def embedded(module: nn.Module, pixels: UInt8[Tensor, "B F H W 3"]) -> Float[Tensor, "B D"]:
