@@ -106,3 +106,24 @@ def test_too_few_frames_are_an_error(folder, tmp_path, capsys) -> None:
     given = ["explain", "--frames", str(folder), "--model", "demo-clip-retriever", "--out", str(tmp_path)]
     assert run([*given, "--clip-length", "20"]) == 1
     assert "has 19 frames" in capsys.readouterr().err
+
+
+def test_clips_are_drawn_as_folders_of_frames(tmp_path, capsys) -> None:
+    out = tmp_path / "clips"
+    given = ["scenes", "--frames", "3", "--seed", "8", "--size", "48", "--out", str(out)]
+    assert run([*given, "--count", "4", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {"out": str(out), "count": 4, "frames": 3}
+    lines = [json.loads(line) for line in (out / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [each["folder"] for each in lines] == ["000000", "000001", "000002", "000003"]
+    for line, clip in zip(lines, Clips(2, 2, 8, 3, size=48), strict=True):
+        assert line["individual"] == clip.individual
+        assert line["deciding"] == list(clip.deciding)
+        with Image.open(out / line["folder"] / "000002.png") as picture:
+            assert np.array_equal(np.asarray(picture), clip.frames[2].pixels)
+
+
+@pytest.mark.parametrize("options", [["--count", "3"], ["--count", "2", "--watermark", "hammer"]])
+def test_clips_that_cannot_be_drawn_are_refused(tmp_path, capsys, options) -> None:
+    assert run(["scenes", "--frames", "3", "--out", str(tmp_path / "clips"), *options]) == 2
+    assert "--frames" in capsys.readouterr().err

@@ -12,15 +12,15 @@ from seewhy.clips import ClipAttention, FrameAverage
 from seewhy.clips.attention import DEAF, IGNORED
 from seewhy.errors import InputError, LayerError, TargetError
 
+QUICK = {"restarts": False}  # where another optimum would do as well
+
 
 def network(read, order="(BF)", seed=0, **settings):
     torch.manual_seed(seed)
     return Reader(read() if isinstance(read, type) else read, order, **settings).eval()
 
 
-@pytest.mark.parametrize(
-    ("frame", "solver"), [(0, "auto"), (2, "auto"), (4, "auto"), (1, "riemannian"), (3, "adam")]
-)
+@pytest.mark.parametrize(("frame", "solver"), [(0, "auto"), (4, "auto"), (1, "riemannian"), (3, "adam")])
 def test_a_recurrence_that_reads_one_frame_spends_the_joint_budget_on_it(frame, solver) -> None:
     torch.manual_seed(frame)
     found = ClipAttention(solver=solver)(Reader(Only(frame)), clips(3))
@@ -107,7 +107,7 @@ def test_per_frame_budgets_give_every_frame_that_counts_the_same_norm() -> None:
 
 
 def test_a_joint_budget_has_the_root_of_the_frames_as_its_norm() -> None:
-    found = ClipAttention(rho=2.0)(network(Latest), clips())
+    found = ClipAttention(rho=2.0, **QUICK)(network(Latest), clips())
 
     assert found.values.flatten(1).norm(dim=1) == pytest.approx(torch.full((2,), 2 * math.sqrt(5)), rel=1e-5)
     assert (found.values >= 0).all()
@@ -140,8 +140,8 @@ def test_frames_are_found_wherever_they_are_in_the_layer(order) -> None:
     read = plain.layer
     plain.layer = nn.Sequential(read, nn.ReLU()) if layer == "seen" else read
 
-    found = ClipAttention(layer=layer)(layered, clips())
-    expected = ClipAttention(layer="layer")(plain, clips())
+    found = ClipAttention(layer=layer, **QUICK)(layered, clips())
+    expected = ClipAttention(layer="layer", **QUICK)(plain, clips())
 
     assert found.order == order
     assert found.values == pytest.approx(expected.values, abs=1e-4)
@@ -156,7 +156,7 @@ def test_an_order_of_frames_that_is_declared_is_taken() -> None:
 
 
 def test_a_layer_that_mixes_frames_is_reported() -> None:
-    found = ClipAttention()(network(Latest, "BKF", kernel=3), clips())
+    found = ClipAttention(**QUICK)(network(Latest, "BKF", kernel=3), clips())
     assert "already mixes frames" in found.notes[0][0]
 
 
@@ -172,8 +172,8 @@ def test_networks_may_take_clips_in_another_order(inputs, axes) -> None:
             return self.inner(clips.permute(axes))
 
     module = network(Latest)
-    expected = ClipAttention()(module, clips())
-    found = ClipAttention(inputs=inputs, layer="inner.layer")(Other(module), clips())
+    expected = ClipAttention(**QUICK)(module, clips())
+    found = ClipAttention(inputs=inputs, layer="inner.layer", **QUICK)(Other(module), clips())
 
     assert found.layer == "inner.layer"
     assert found.values == pytest.approx(expected.values, abs=1e-5)
@@ -181,7 +181,7 @@ def test_networks_may_take_clips_in_another_order(inputs, axes) -> None:
 
 @pytest.mark.parametrize("read", [Latest, Mean])
 def test_a_batch_gives_what_its_clips_give(read) -> None:
-    module, shown = network(read), clips(3)
+    module, shown = network(read), clips(3, frames=3)
     whole, halves = ClipAttention()(module, shown), ClipAttention()(module, shown, chunk=2)
     alone = ClipAttention()(module, shown[1:2])
     assert whole.values[1] == pytest.approx(alone.values[0], abs=1e-4)
@@ -194,7 +194,7 @@ def test_nothing_about_the_network_changes() -> None:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     state = torch.random.get_rng_state()
 
-    ClipAttention()(module, clips())
+    ClipAttention(**QUICK)(module, clips())
 
     assert module.training
     assert module.layer.training
@@ -214,7 +214,7 @@ def test_a_normalised_embedding_is_matched_before_it_was_normalised() -> None:
     plain, unit = network(Latest), network(read)
     unit.load_state_dict(plain.state_dict())
 
-    found, expected = ClipAttention()(unit, clips()), ClipAttention()(plain, clips())
+    found, expected = ClipAttention(**QUICK)(unit, clips()), ClipAttention(**QUICK)(plain, clips())
     assert "normalised" in found.notes[0][0]
     assert found.values == pytest.approx(expected.values, abs=1e-3)
 
@@ -239,7 +239,7 @@ def test_a_class_is_raised_in_the_frame_that_shows_it() -> None:
 def test_maps_of_a_joint_budget_have_one_scale_and_others_one_each() -> None:
     module = network(Latest)
     joint, each = (
-        ClipAttention(budget=budget)(module, clips()).heatmaps() for budget in ("joint", "per-frame")
+        ClipAttention(budget=budget, **QUICK)(module, clips()).heatmaps() for budget in ("joint", "per-frame")
     )
     assert joint.shape == each.shape == (2, 5, 17, 17)
     assert (joint.amax((1, 2, 3)) == 1).all()
@@ -250,7 +250,7 @@ def test_maps_of_a_joint_budget_have_one_scale_and_others_one_each() -> None:
 def test_what_was_found_is_kept_in_a_file(tmp_path) -> None:
     import numpy as np
 
-    found = ClipAttention()(network(Only(3)), clips())
+    found = ClipAttention(**QUICK)(network(Only(3)), clips())
     with np.load(found.to_npz(tmp_path / "found.npz"), allow_pickle=False) as file:
         assert file["values"] == pytest.approx(found.values.numpy())
         assert file["undefined"].tolist() == found.undefined.tolist()

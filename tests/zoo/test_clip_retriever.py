@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +57,17 @@ def test_the_frames_that_show_the_individual_get_most_of_the_joint_budget(unseen
     assert own.median() > 2 * shows.float().mean()
     assert found.layer == "frames"
     assert found.order == "(BF)"
+
+
+def test_a_search_from_all_frames_alone_can_miss_the_frame_that_decides() -> None:
+    """Things that pass by after the individual have a slope towards them, the individual beside them has none."""
+    clip = Clips(12, 1, seed=77)[4]
+    pixels = as_input(torch.from_numpy(np.stack([[frame.pixels for frame in clip.frames]])))
+    network, deciding = seewhy.load("demo-clip-retriever"), torch.tensor(clip.deciding)
+
+    once, again = (ClipAttention(restarts=each)(network, pixels).weights[0] for each in (False, True))
+    assert once[deciding].sum() < 0.1
+    assert again[deciding].sum() > 0.9
 
 
 def test_facts_name_what_the_deciding_frames_show(unseen) -> None:
