@@ -29,7 +29,7 @@ def test_clips_become_strips_animations_values_and_a_report(folder, tmp_path, ca
     given = ["explain", "--frames", str(folder), "--model", "demo-clip-retriever", "--out", str(out)]
     assert run([*given, "--clip-length", "4", "--every", "2"]) == 0
 
-    assert "2 clips = 2 explained + 0 failed" in capsys.readouterr().out
+    assert "2 asked = 2 clips explained + 0 failed" in capsys.readouterr().out
     first, second = results(out)["items"]
     assert first["frames"] == ["0.png", "2.png", "4.png", "6.png"]
     assert second["frames"][-1] == "14.png"
@@ -44,6 +44,7 @@ def test_clips_become_strips_animations_values_and_a_report(folder, tmp_path, ca
     report = (out / "report.html").read_text(encoding="utf-8")
     assert report.count("data:image/webp") == 2
     assert "one budget for all frames" in report
+    assert "All maps of a clip have one scale" in report
 
 
 def test_a_network_of_pictures_is_averaged_over_the_frames_and_a_class_can_be_raised(

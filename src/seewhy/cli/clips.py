@@ -84,7 +84,7 @@ def explain_clips(
             report = report or _report(network, found)
             told = escape(f"{footage.name}. {'; '.join(found.notes[0])}")
             picture = inlined(shown, f"strip of {footage.name}", 90)
-            report.figure(f"<figure>{picture}<figcaption>{told}</figcaption></figure>\n")
+            report.figure(f'<figure class="strip">{picture}<figcaption>{told}</figcaption></figure>\n')
             items.append(_item(footage, found, stem))
     if report is None:
         raise SeewhyError(
@@ -92,7 +92,7 @@ def explain_clips(
         )
     for each in failed:
         report.fail(each["clip"], each["reason"])
-    report.lead = f"{len(items) + len(failed)} clips = {len(items)} explained + {len(failed)} failed"
+    report.lead = f"{len(items) + len(failed)} asked = {len(items)} clips explained + {len(failed)} failed"
     report.save(out / "report.html")
     results = {
         "network": network.name,
@@ -179,7 +179,11 @@ def _report(network: Network, found: ClipExplanation) -> Report:
         **made_by(),
     }
     info = MethodInfo(_METHOD, f"L2-CAF over frames, {budget}", ClipAttention.paper)
-    report = Report(f"Which frames {network.name} looks at", facts, [info])
+    scale = "All maps of a clip have one scale" if found.joint else "Each map has its own scale"
+    reading = (
+        f"{scale}. Grey hatching: not seen by the network; a frame that is hatched throughout is undefined."
+    )
+    report = Report(f"Which frames {network.name} looks at", facts, [info], reading=reading)
     for note in network.notes:
         report.note(note)
     return report

@@ -28,8 +28,8 @@ _LEGENDS = (
     (DIVERGING, (-1.0, 1.0), "against", "for", "Signed: orange speaks for the target, blue against it."),
 )
 _READING = (
-    "<p>Where a map sees no evidence, the picture shows through unchanged. Each map has its own scale, "
-    "written under it. Grey hatching: cut off by the preprocessing, never seen by the network.</p>"
+    "Where a map sees no evidence, the picture shows through unchanged. Each map has its own scale, "
+    "written under it. Grey hatching: cut off by the preprocessing, never seen by the network."
 )
 _PAGE_STYLE = """
 html { color-scheme: light dark; background: #fbfaf8; }
@@ -80,13 +80,20 @@ class Report:
             version, command. A fact named "command" is set as code.
         methods: the columns.
         lead: what was counted, where rows are not pictures; the pictures asked for, explained and failed by default.
+        reading: how the maps are to be read, where that differs from maps of pictures.
     """
 
     def __init__(
-        self, title: str, facts: Mapping[str, str], methods: Sequence[MethodInfo], lead: str = ""
+        self,
+        title: str,
+        facts: Mapping[str, str],
+        methods: Sequence[MethodInfo],
+        lead: str = "",
+        reading: str = _READING,
     ) -> None:
         self.title = title
         self.lead = lead
+        self.reading = reading
         self.facts = dict(facts)
         self.methods = tuple(methods)
         self._rows: list[str] = []
@@ -178,7 +185,7 @@ class Report:
         )
         yield self._header()
         yield from self._figures
-        yield _legend()
+        yield _legend(self.reading)
         if len(set(self._verdicts)) == 2:
             yield '<label class="filter"><input type="checkbox"> Show only wrong predictions</label>\n'
         if self._rows:
@@ -362,14 +369,14 @@ def _key(colormap: Colormap, limits: tuple[float, float]) -> str:
     return f'<i class="key" style="background-image:linear-gradient(90deg,{stops})"></i>'
 
 
-def _legend() -> str:
+def _legend(reading: str = _READING) -> str:
     """How to read both colour scales."""
     keys = "".join(
         f"<div>{_key(colormap, limits)}"
         f'<p class="ends muted"><span>{low}</span><span>{high}</span></p><p>{sentence}</p></div>\n'
         for colormap, limits, low, high, sentence in _LEGENDS
     )
-    return f'<section class="legend" aria-label="How to read">\n{keys}<div>{_READING}</div>\n</section>\n'
+    return f'<section class="legend" aria-label="How to read">\n{keys}<div><p>{escape(reading)}</p></div>\n</section>\n'
 
 
 @cache
