@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from functools import partial, reduce
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,8 +14,10 @@ from torch import Tensor, nn
 from seewhy.clips.head import head_of, separated
 from seewhy.clips.layout import FrameLayout, Order, chosen, framed
 from seewhy.clips.result import ClipExplanation, joined
+from seewhy.clips.search import better, deaf, from_single_frames, sensitivity_of
 from seewhy.errors import InputError, TargetError
 from seewhy.explainers.attention_filter.asked import Against
+from seewhy.explainers.attention_filter.closed_form import nonzero
 from seewhy.explainers.attention_filter.filters import (
     Constraint,
     Filters,
@@ -35,9 +35,8 @@ from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
 from seewhy.network.inputs import Arguments
 from seewhy.network.network import Network, main_output
-from seewhy.network.precision import exact_type, in_chunks
+from seewhy.network.precision import in_chunks
 from seewhy.network.preserve import preserved
-from seewhy.network.probe import begin_graph, gradients
 from seewhy.network.replay import Head
 from seewhy.settings import Settings
 from seewhy.targets import TargetLike, as_target
@@ -47,12 +46,7 @@ IGNORED = "undefined: the network's answer does not depend on this layer's map o
 MIXED = "the layer already mixes frames: a frame's map is not of that frame alone"
 DEAF = "the network's answer depends on no frame of this layer"
 
-_DEAF = 1e-6  # of the frame that counts most: what rounding leaves of a sensitivity of zero
-_SAME = 1e-6  # of the outputs' mean square: losses nearer to each other are as good
-_TRIALS = 8  # searches that begin in one frame each, those that count most
-_TRIAL = 15  # steps of a search that begins in one frame, before the most promising goes on
 _UNPROVED = 100  # times the tolerance
-_MOST_OUTPUTS = 64  # that are differentiated one by one; of more, as many random sums
 _INPUTS: Mapping[str, tuple[int, ...]] = {"BFCHW": (), "FBCHW": (1, 0, 2, 3, 4), "BCFHW": (0, 2, 1, 3, 4)}
 
 
@@ -199,10 +193,10 @@ class ClipAttention(Settings):
             )
         reading = self._reading(study, head)
         run = reading.run(head)
-        sensitivity = _sensitivity(run, maps, torch.ones_like(maps[:, 0]), reading.coefficients)
+        sensitivity = sensitivity_of(run, maps, torch.ones_like(maps[:, 0]), reading.coefficients)
         found = self._found(maps, reading, run, sensitivity)
         filters = found.values[:, 0]
-        ignored = _deaf(sensitivity) & _deaf(_sensitivity(run, maps, filters, reading.coefficients))
+        ignored = deaf(sensitivity) & deaf(sensitivity_of(run, maps, filters, reading.coefficients))
         masses = filters.square().sum((2, 3))
         layout = call.layout
         assert isinstance(layout, FrameLayout)
@@ -210,7 +204,7 @@ class ClipAttention(Settings):
         return ClipExplanation(
             values=(filters * ~ignored[:, :, None, None]).float(),
             weights=(masses / masses.sum(1, keepdim=True)).float(),
-            sensitivity=(sensitivity / _nonzero(sensitivity.amax(1, keepdim=True))).float(),
+            sensitivity=(sensitivity / nonzero(sensitivity.amax(1, keepdim=True))).float(),
             undefined=ignored,
             residual=found.residual[:, 0].float(),
             settings=self.model_dump(mode="json"),
@@ -257,7 +251,7 @@ class ClipAttention(Settings):
             or self.constraint in ("gaussian", "box")
         ):
             return found
-        return _better(subject, found, _from_single_frames(subject, search, sensitivity))
+        return better(subject, found, from_single_frames(subject, search, sensitivity))
 
     def _notes(self, found: Filters, ignored: Bool[Tensor, "B F"]) -> list[list[str]]:
         """Per clip, what to know before trusting its maps."""
@@ -284,47 +278,6 @@ class ClipAttention(Settings):
         return notes
 
 
-def _from_single_frames(subject: Subject, search: Search, sensitivity: Float[Tensor, "B F"]) -> Filters:
-    """The best of searches that begin in one frame each; all but the most promising end after a few steps.
-
-    Beside other frames, one that decides can have no slope towards it: a recurrence forgets it, or takes it for
-    something else. A search that begins with all frames may then end in those that do not matter. None begins in a
-    frame that the head does not read, where what the norm has to spare would stay.
-    """
-    maps = subject.activation
-    live = (
-        maps.any(1).flatten(2).to(exact_type(maps.device))
-    )  # a position without activation has no slope either
-    order = sensitivity.argsort(dim=1, descending=True, stable=True)[:, :_TRIALS]
-    order = torch.where(_deaf(sensitivity).gather(1, order), order[:, :1], order)
-    short = replace(search, iterations=_TRIAL)
-    trials = []
-    for frame in order.unbind(1):
-        own = live * nn.functional.one_hot(frame, maps.shape[2])[:, :, None]
-        start = search.rho * own / _nonzero(own.flatten(1).norm(dim=1))[:, None, None]
-        trials.append(solve(subject, short, start.reshape(len(maps), 1, -1)))
-    best = reduce(partial(_better, subject), trials)
-    found = solve(subject, search, best.values.flatten(2))
-    return replace(found, iterations=found.iterations + best.iterations)
-
-
-def _better(subject: Subject, one: Filters, other: Filters) -> Filters:
-    """Of each clip the other filter where its loss is lower, by more than what tells nothing."""
-    least = _SAME * subject.outputs.square().mean(1).to(one.loss)
-    lower = (other.loss < one.loss - least[:, None])[:, 0]
-
-    def chosen(first: Tensor, second: Tensor) -> Tensor:
-        return torch.where(lower.view(-1, *[1] * (first.ndim - 1)), second, first)
-
-    tensors: dict[str, Any] = {
-        each.name: chosen(getattr(one, each.name), getattr(other, each.name))
-        for each in fields(Filters)
-        if isinstance(getattr(one, each.name), Tensor)
-    }
-    tensors["iterations"] = one.iterations + other.iterations
-    return replace(one, **tensors, evaluations=one.evaluations + other.evaluations)
-
-
 _INNER = "network."
 
 
@@ -337,35 +290,6 @@ class _Permuted(nn.Module):
 
     def forward(self, clips: Tensor) -> Any:
         return self.network(clips.permute(self.axes))
-
-
-def _sensitivity(
-    run: Run,
-    maps: Float[Tensor, "B K F h w"],
-    filters: Float[Tensor, "B F h w"],
-    coefficients: Float[Tensor, "B T D"] | None,
-) -> Float[Tensor, "B F"]:
-    """How much the outputs change with the filter of each frame: the norm of their derivatives.
-
-    Of many outputs random sums are differentiated, whose squares have the same mean.
-    """
-    leaf, copy = begin_graph(filters[:, None].to(maps.dtype))
-    outputs = run(copy * maps, torch.arange(len(maps), device=maps.device))
-    if coefficients is not None:
-        outputs = torch.einsum("btd,bd->bt", coefficients.to(outputs), outputs)
-    elif outputs.shape[1] > _MOST_OUTPUTS:
-        signs = torch.randn(outputs.shape[1], _MOST_OUTPUTS, generator=torch.Generator().manual_seed(0))
-        outputs = outputs @ signs.to(outputs) / math.sqrt(_MOST_OUTPUTS)
-    (found,) = gradients(outputs, [leaf])
-    return found.double().square().sum((0, 2, 4, 5)).sqrt()
-
-
-def _deaf(sensitivity: Float[Tensor, "B F"]) -> Bool[Tensor, "B F"]:
-    return sensitivity <= _DEAF * sensitivity.amax(1, keepdim=True)
-
-
-def _nonzero(values: Tensor) -> Tensor:
-    return torch.where(values > 0, values, 1.0)
 
 
 def _first(trial: Tensor) -> Tensor:
