@@ -9,6 +9,7 @@ from torch import nn
 
 from seewhy import CrispMask
 from seewhy.explainers.baseline import blurred
+from seewhy.explainers.perturbation.game import moved
 from seewhy.explainers.perturbation.terms import Weights, asked
 
 FREE = Weights(sparsity=0.3, variation=0.0, binary=0.0)
@@ -103,7 +104,8 @@ def test_the_gradient_goes_back_through_the_blur():
 
     def loss(mask):
         paid = asked(mask, Weights(sparsity=0.5, variation=0.1, binary=0.3))
-        return ((method._enlarged(mask, (33, 40)) * weights).sum((1, 2)) ** 2 + paid).sum()
+        large = method._enlarging((4, 5), (33, 40), mask)(mask)
+        return ((large * weights).sum((1, 2)) ** 2 + paid).sum()
 
     assert torch.autograd.gradcheck(loss, [values], eps=1e-6, atol=1e-7)
 
@@ -111,12 +113,37 @@ def test_the_gradient_goes_back_through_the_blur():
 def test_the_reference_gradient_goes_round_the_blur():
     values = torch.rand(1, 4, 4, dtype=torch.float64).requires_grad_()
     weights = torch.randn(1, 32, 32, dtype=torch.float64)
-    (own,) = torch.autograd.grad(
-        (CrispMask.from_preset("reference")._enlarged(values, (32, 32)) * weights).sum(), values
-    )
+    large = CrispMask.from_preset("reference")._enlarging((4, 4), (32, 32), values)(values)
+    (own,) = torch.autograd.grad((large * weights).sum(), values)
     plain = F.interpolate(values[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
     (expected,) = torch.autograd.grad((plain * weights).sum(), values)
     assert torch.allclose(own, expected)
+
+
+@pytest.mark.parametrize(
+    ("grid", "size", "blur"), [((4, 5), (33, 40), 2.0), ((28, 28), (224, 224), 5.0), ((3, 4), (9, 7), 0.0)]
+)
+def test_matrices_enlarge_and_blur_as_the_maps_would_be(grid, size, blur):
+    values = torch.rand(2, *grid, dtype=torch.float64)
+    sigma = min(blur, min(size) / 16)
+    plain = F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)
+    expected = blurred(plain, sigma) if sigma else plain
+    own = CrispMask(blur=blur)._enlarging(grid, size, values)(values)
+    assert torch.allclose(own, expected[:, 0], rtol=0, atol=1e-12)
+
+
+def test_a_moved_picture_is_blended_by_the_moved_mask():
+    generator = torch.Generator().manual_seed(0)
+    pictures, background = torch.rand(2, 3, 3, 9, 12, generator=generator)
+    keep = torch.rand(3, 1, 9, 12, generator=generator)
+    shifts = torch.tensor([[0, 0], [2, -3], [-4, 1]])
+    whole = moved(torch.lerp(background, pictures, keep), shifts)
+    parts = torch.lerp(moved(background, shifts), moved(pictures, shifts), moved(keep, shifts))
+    assert torch.equal(whole, parts)
+    padded = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
+    for row, (down, right) in enumerate(shifts.tolist()):
+        expected = padded[row, :, 4 - down : 13 - down, 4 - right : 16 - right]
+        assert torch.equal(moved(pictures, shifts)[row], expected)
 
 
 def test_a_larger_binary_term_gives_crisper_masks():

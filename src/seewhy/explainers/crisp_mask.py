@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -270,6 +271,7 @@ class CrispMask(Explainer):
         """One stage: what was found, and the masks at the size of the picture."""
         weights: Weights = getattr(self, f"{stage}_weights")
         size = (game.pictures.shape[-2], game.pictures.shape[-1])
+        enlarged = None if stage != "smooth" else self._enlarging((keep.shape[1], keep.shape[2]), size, keep)
         pieces = None
         if stage == "superpixel":
             whole = [superpixels(game.pictures[row]) for row in game.rows[part].tolist()]
@@ -280,7 +282,7 @@ class CrispMask(Explainer):
         def full(values: Tensor, places: Tensor) -> Tensor:
             if pieces is not None:
                 return values.gather(1, pieces[places].flatten(1)).view(-1, *size)
-            return self._enlarged(values, size) if stage == "smooth" else values
+            return values if enlarged is None else enlarged(values)
 
         def loss(values: Tensor, places: Tensor, turn: int) -> Tensor:
             on_pixels = full(values, places)
@@ -292,16 +294,21 @@ class CrispMask(Explainer):
         with torch.no_grad():
             return found, full(found.masks, torch.arange(len(part), device=part.device))
 
-    def _enlarged(self, values: Float[Tensor, "M h w"], size: tuple[int, int]) -> Float[Tensor, "M H W"]:
-        """The coarse mask at the size of the picture, blurred."""
-        large = F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)
+    def _enlarging(
+        self, grid: tuple[int, int], size: tuple[int, int], like: Tensor
+    ) -> Callable[[Float[Tensor, "M h w"]], Float[Tensor, "M H W"]]:
+        """What brings a coarse mask to the size of the picture and blurs it: one matrix for each axis."""
         sigma = min(self.blur, min(size) / 16)
-        if not sigma:
-            return large[:, 0]
-        soft = blurred(large, sigma)
-        if self.gradient == "straight-through":
-            soft = soft.detach() + large - large.detach()
-        return soft[:, 0]
+        soft = [_along(*each, sigma, like) for each in zip(grid, size, strict=True)]
+        if self.gradient == "exact" or not sigma:
+            return lambda values: _spread(values, *soft)
+        plain = [_along(*each, 0.0, like) for each in zip(grid, size, strict=True)]
+
+        def straight_through(values: Tensor) -> Tensor:
+            large = _spread(values, *plain)
+            return _spread(values.detach(), *soft) + large - large.detach()
+
+        return straight_through
 
     def _begin(self, count: int, grid: tuple[int, int], like: Tensor) -> Float[Tensor, "M h w"]:
         """The first mask on the coarse grid."""
@@ -333,6 +340,21 @@ class CrispMask(Explainer):
             for row in set(game.rows[part].tolist())
         }
         return torch.stack([drawn[row] for row in game.rows[part].tolist()], 1).to(part.device)
+
+
+def _along(cells: int, pixels: int, sigma: float, like: Tensor) -> Float[Tensor, "pixels cells"]:
+    """How much of each cell every pixel of one axis takes: bilinear, then blurred."""
+    single = torch.eye(cells, dtype=like.dtype, device=like.device).view(cells, 1, cells, 1)
+    large = F.interpolate(single, (pixels, 1), mode="bilinear", align_corners=False)
+    return (blurred(large, sigma) if sigma else large)[:, 0, :, 0].T
+
+
+def _spread(
+    values: Float[Tensor, "M h w"], down: Float[Tensor, "H h"], across: Float[Tensor, "W w"]
+) -> Float[Tensor, "M H W"]:
+    # As batches of equal matrices, so that a mask's sums are in one order whatever stands beside it.
+    count = len(values)
+    return down.expand(count, -1, -1) @ values @ across.T.expand(count, -1, -1)
 
 
 def _stretched(keep: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:

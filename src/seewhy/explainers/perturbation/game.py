@@ -73,10 +73,11 @@ class Game:
             shifts: pixels by which each picture is moved down and to the right; its border is repeated.
         """
         rows = self.rows[which]
-        background = self.background[rows]
-        shown = background + keep[:, None].to(background.dtype) * (self.pictures[rows] - background)
+        pictures, background, kept = self.pictures[rows], self.background[rows], keep[:, None]
         if shifts is not None:
-            shown = moved(shown, shifts)
+            # Moved before they are blended: the gradient then goes back through one channel, the mask's.
+            pictures, background, kept = (moved(each, shifts) for each in (pictures, background, kept))
+        shown = background + kept.to(background.dtype) * (pictures - background)
         with autocast(self.precision, rows.device):
             outputs = self.study.arguments.showing({self.key: shown}, rows).call(self.study.network.module)
         found = self.question(outputs, rows).to(keep.dtype)
@@ -160,8 +161,10 @@ def moved(pictures: Float[Tensor, "M C H W"], shifts: Int[Tensor, "M 2"]) -> Flo
     height, width = pictures.shape[-2:]
     y = (torch.arange(height, device=pictures.device) - shifts[:, :1]).clamp(0, height - 1)
     x = (torch.arange(width, device=pictures.device) - shifts[:, 1:]).clamp(0, width - 1)
-    number = torch.arange(len(pictures), device=pictures.device)[:, None, None]
-    return pictures.permute(0, 2, 3, 1)[number, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+    number, channel = (torch.arange(count, device=pictures.device) for count in pictures.shape[:2])
+    return pictures[
+        number[:, None, None, None], channel[None, :, None, None], y[:, None, :, None], x[:, None, None]
+    ]
 
 
 def _exact(tensor: Tensor) -> Tensor:
