@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from seewhy import Network
 from seewhy.summaries.clustering import Clustering, clustered
-from seewhy.summaries.importance import elsewhere, rank_test
+from seewhy.summaries.importance import Asked, effects, elsewhere, rank_test
 
 pytest.importorskip("sklearn")
 
@@ -31,6 +34,26 @@ def test_random_places_keep_the_shape():
     found = elsewhere(mask, 9, 0)
     assert all(each.sum() == mask.sum() for each in found)
     assert len({each.tobytes() for each in found}) > 5
+
+
+class Middle(Asked):
+    """Of pictures whose answer rests on their middle: what is left of it when masks are perturbed."""
+
+    def left(self, masks, keep=False):
+        covered = np.array([mask[8:12, 8:12].mean() for _, mask in masks])
+        return covered if keep else 1 - covered
+
+
+def test_chances_are_corrected_for_the_summaries_that_may_count():
+    middle, corner = np.zeros((2, 20, 20), bool)
+    middle[8:12, 8:12] = corner[:4, :4] = True
+    summaries = [[(row, mask) for row in range(4)] for mask in (middle, corner, corner)]
+    asked = Middle(Network(nn.Flatten()), torch.zeros(4, 1, 20, 20), 0)
+    every = [effect.chance for effect, _ in effects(asked, summaries)]
+    alone = [effect.chance for effect, _ in effects(asked, summaries, [True, False, False])]
+    assert every[0] == pytest.approx(3 * alone[0])
+    assert alone[0] < 0.01
+    assert min(every[1:]) > 0.5
 
 
 def blocks(sizes, noise, seed=0):

@@ -54,11 +54,26 @@ class Asked:
         return shares
 
 
-def effects(asked: Asked, summaries: Sequence[Masks]) -> list[tuple[Effect, Float[np.ndarray, " n"]]]:
-    """Per summary what it does, and what each of its pictures loses."""
+def effects(
+    asked: Asked, summaries: Sequence[Masks], stable: Sequence[bool] | None = None
+) -> list[tuple[Effect, Float[np.ndarray, " n"]]]:
+    """Per summary what it does, and what each of its pictures loses.
+
+    Args:
+        asked: of whom.
+        summaries: their regions.
+        stable: which of them may count at all, as far as is known without asking the network; all by default. Only
+            their chances are corrected, for one another: the others are no tests.
+    """
     found = [_effect(asked, masks) for masks in summaries]
-    corrected = holm([effect.chance for effect, _ in found])
-    return [(replace(effect, chance=p), drops) for (effect, drops), p in zip(found, corrected, strict=True)]
+    tested = [place for place in range(len(found)) if stable is None or stable[place]]
+    chances = [effect.chance for effect, _ in found]
+    for place, chance in zip(tested, holm([chances[place] for place in tested]), strict=True):
+        chances[place] = chance
+    return [
+        (replace(effect, chance=chance), drops)
+        for (effect, drops), chance in zip(found, chances, strict=True)
+    ]
 
 
 def completeness(asked: Asked, masks: Sequence[np.ndarray], covered: Masks) -> float:

@@ -48,7 +48,7 @@ def page(found: Summaries, facts: Mapping[str, str]) -> Report:
     report.note(
         "A summary counts where it is found again in most subsets of the pictures (stability of 0.6 or more), and "
         "where perturbing its regions, or all but them, does more than regions of the same shapes at random places "
-        "(chance below 0.05, both tests and all summaries allowed for)."
+        "(chance below 0.05, both tests and all stable summaries allowed for)."
     )
     report.table("Summaries", _HEAD, [_row(place, each) for place, each in enumerate(found.summaries, 1)])
     for place, each in enumerate(found.summaries, 1):

@@ -74,7 +74,7 @@ class Effect:
         kept: mean share of the probability that is left when all else is perturbed.
         kept_control: the same at random places.
         kept_p: chance of such a difference.
-        chance: twice the smaller of both, corrected for the number of summaries (Holm, 1979).
+        chance: twice the smaller of both, corrected for the number of stable summaries (Holm, 1979).
     """
 
     drop: float

@@ -29,7 +29,7 @@ from seewhy.summaries.matching import Matching, compared
 from seewhy.summaries.proposals import Proposals, proposed
 from seewhy.summaries.pruning import distinct, worth
 from seewhy.summaries.quality import filtered, likeness, quality
-from seewhy.summaries.result import Member, Space, Subject, Summaries, Summary
+from seewhy.summaries.result import STABLE, Member, Space, Subject, Summaries, Summary
 from seewhy.summaries.visible import visible
 
 Progress = Callable[[str, int, int], object]
@@ -170,7 +170,7 @@ def summarized(
     groups = [np.flatnonzero(clusters.labels == number) for number in range(len(clusters))]
     joint = [_joint([members[n] for n in group]) for group in groups]
     progress("importance", 0, len(groups) + 1)
-    measured = effects(asked, joint)
+    measured = effects(asked, joint, [each >= STABLE for each in clusters.stability])
     progress("importance", len(groups), len(groups) + 1)
     made = []
     for number, (group, (effect, drops)) in enumerate(zip(groups, measured, strict=True)):
