@@ -21,6 +21,12 @@ Curve = NDArray[np.float64]
 _PERCENTILE = 70
 _REACH, _SIGMA = 25, 50.0  # of Group-CAM's blur
 _SIDE, _SPREAD = 11, 5.0  # of RISE's
+_CELL, _MASK_BLUR, _CUT, _BEHIND = (
+    8,
+    5.0,
+    5,
+    10.0,
+)  # of crisp masks: cell, its blur, the background's reach and blur
 
 
 def group_cam(
@@ -206,3 +212,67 @@ def _stretched(values: Tensor) -> Tensor:
     if values.max() == values.min():
         return torch.zeros_like(values)
     return (values - values.min()) / (values.max() - values.min())
+
+
+def crisp_mask(
+    module: nn.Module, image: Float[Tensor, "1 C H W"], index: int, smooth: int = 300, sharp: int = 150
+) -> Float[Tensor, "H W"]:
+    """What is kept (1) by the crisp mask of Godi et al., BMVC 2018: Adam on one picture, its mask blurred in numpy.
+
+    The mask's blur replaces what the forward sees and is left out of the gradient.
+    """
+    size = (image.shape[-2], image.shape[-1])
+    behind = crisp_mask_background(image)
+    grid = tuple(side // _CELL for side in size)
+    y, x = ((torch.arange(side) + 0.5) / side * 2 - 1 for side in grid)
+    mask = (y[:, None] ** 2 + x**2 > 1).float()
+    for iterations, coarse in ((smooth, True), (sharp, False)):
+        mask = mask.clone().requires_grad_()
+        optimizer = torch.optim.Adam([mask], lr=0.1)
+        for _ in range(iterations):
+            full = _as_seen(mask, size) if coarse else mask
+            score = module(image * full + behind * (1 - full)).softmax(1)[0, index]
+            loss = score + (crisp_mask_price(mask, 0.5, 1e-2, 0.0) if coarse else crisp_mask_price(mask))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            mask.data.clamp_(0, 1)
+        with torch.no_grad():
+            mask = _as_seen(mask, size) if coarse else mask
+            mask = (mask - mask.min()) / mask.max().clamp_min(1e-12)
+            mask = (mask * 255).round() / 255 if coarse else mask
+    return mask
+
+
+def crisp_mask_price(
+    mask: Float[Tensor, "H W"], sparsity: float = 0.01, variation: float = 1.0, binary: float = 2.0
+) -> Float[Tensor, ""]:
+    """What a mask pays besides the score, by default in the sharp stage."""
+    edges = sum((mask.diff(dim=axis).abs() ** 3).mean() for axis in (0, 1))
+    return sparsity * (1 - mask).abs().mean() + variation * edges + binary * (mask * (1 - mask)).abs().mean()
+
+
+def crisp_mask_background(image: Float[Tensor, "1 C H W"]) -> Float[Tensor, "1 C H W"]:
+    """The picture blurred by a sigma of 10 that is cut after 5 pixels."""
+    return _gaussian(image, _BEHIND, _CUT, "reflect")
+
+
+def _as_seen(mask: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """The coarse mask enlarged, and blurred behind the gradient's back."""
+    large = F.interpolate(mask[None, None], size, mode="bilinear", align_corners=False)
+    soft = _gaussian(large.detach(), _MASK_BLUR, int(3 * _MASK_BLUR), "replicate")
+    large.data = torch.from_numpy(soft.numpy())
+    return large[0, 0]
+
+
+def _gaussian(
+    image: Float[Tensor, "1 C H W"], sigma: float, reach: int, border: str
+) -> Float[Tensor, "1 C H W"]:
+    places = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-(places**2) / (2 * sigma**2))
+    weight = (kernel / kernel.sum()).expand(image.shape[1], 1, 1, -1)
+    for upright in (True, False):
+        padding = [0, 0, reach, reach] if upright else [reach, reach, 0, 0]
+        padded = F.pad(image, padding, mode=border)
+        image = F.conv2d(padded, weight.transpose(2, 3) if upright else weight, groups=image.shape[1])
+    return image

@@ -76,6 +76,20 @@ def write(path: Path, text: str) -> None:
     print(f"wrote {path.relative_to(DOCS.parent)}")
 
 
+def insert(path: Path, name: str, text: str) -> None:
+    """Put text into a page that is otherwise written by hand, between the two comments that bear a name.
+
+    Raises:
+        ValueError: the page has no such comments.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path.name} has no {begin} with its {end}")
+    write(path, f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

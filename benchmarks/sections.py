@@ -16,6 +16,7 @@ from benchmarks import (
     page,
     relevance,
     saliency,
+    summaries,
 )
 from benchmarks.rows import HEAD, Row
 from seewhy.render.markdown import markdown_table
@@ -129,6 +130,17 @@ patch after patch with all others, each by one vectorised call; it is run for ev
 time multiplied. The largest difference is that of mean distances, at the smallest scale.""",
         (),
         saliency.rows,
+    ),
+    "summaries": Section(
+        "Visual summaries",
+        f"""\
+Crisp masks beside the loop of the paper (`crisp_mask` in `benchmarks/loops.py`): one picture at a time, contiguous,
+the mask blurred in numpy without a gradient, and rounded between its stages; it is run on {summaries.LOOPED} of the
+{summaries.BATCH} pictures. Both lower one objective, that of the preset `reference`, and what they reach is compared:
+ours goes through the blur, rounds nothing, and gets there in fewer steps. One mask alone is of ResNet-50 with random
+weights, in fewer steps than by default. Matching is of random regions; its memory is what `hough.memory` states.""",
+        ("torchvision",),
+        summaries.rows,
     ),
     "memory": Section(
         "Memory",

@@ -78,6 +78,8 @@ class Game:
             # Moved before they are blended: the gradient then goes back through one channel, the mask's.
             pictures, background, kept = (moved(each, shifts) for each in (pictures, background, kept))
         shown = background + kept.to(background.dtype) * (pictures - background)
+        if len(shown) > 1 and shown.device.type == "cpu":
+            shown = shown.contiguous(memory_format=torch.channels_last)  # a fifth faster; one alone is not
         with autocast(self.precision, rows.device):
             outputs = self.study.arguments.showing({self.key: shown}, rows).call(self.study.network.module)
         found = self.question(outputs, rows).to(keep.dtype)
