@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json as to_json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from seewhy.cli.options import Model, made_by, read_dataset
 from seewhy.cli.progress import resumable
 from seewhy.errors import SeewhyError, UsageError
 
 if TYPE_CHECKING:
+    from seewhy.summaries.partners import Partner
     from seewhy.summaries.result import Summaries
     from seewhy.summaries.summarize import Recipe
 
@@ -35,6 +36,7 @@ def summarize(
     features_weights: str | None = None,
     clustering: Literal["linkage", "affinity-propagation", "spectral", "hdbscan"] = "linkage",
     names: str | None = None,
+    beside: Path | None = None,
     kind: str = "auto",
     split: str | None = None,
     batch_size: int = 4,
@@ -60,6 +62,7 @@ def summarize(
         features_weights: Its weights, where they are not the source's own.
         clustering: How regions become clusters; affinity-propagation is the paper's.
         names: What summaries might be called: by the `parts` that the dataset marks, or by a CSV of tagged regions.
+        beside: Another network's summaries.json of these pictures: which of its summaries are in the same places.
         kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as train, where the dataset has splits.
         batch_size: Pictures whose masks are looked for at once, and kept together.
@@ -71,6 +74,7 @@ def summarize(
     from seewhy.store.parquet import arrow, to_bytes
     from seewhy.summaries.names import PartNames, TagFile, named
     from seewhy.summaries.page import page
+    from seewhy.summaries.partners import partners
     from seewhy.summaries.summarize import summarize as run
 
     if batch_size < 1 or (pictures is not None and pictures < 3):
@@ -82,6 +86,7 @@ def summarize(
         tags = None if names in (None, PARTS) else TagFile(str(names))
     except SeewhyError as error:
         raise UsageError(f"--names: {error}") from error
+    other_found = None if beside is None else _read(beside)
     manifest = read_dataset(data, kind, split)
     network = model.load_for_pictures()
     other = (
@@ -111,7 +116,17 @@ def summarize(
         with written_whole(out / name) as file:
             file.write(content)
     page(found, made_by()).save(out / "report.html")
-    print(to_json.dumps(found.to_json(), indent=1) if json else _said(found, out))
+    pairs = [] if other_found is None else partners(found, other_found)
+    if other_found is not None:
+        with written_whole(out / "partners.json") as file:
+            file.write(to_json.dumps([vars(each) for each in pairs], indent=1).encode())
+    if json:
+        print(to_json.dumps(found.to_json(), indent=1))
+    else:
+        said = [_partner_said(each, beside) for each in pairs]
+        if beside is not None and not said:
+            said = [f"no summary counts here that could have a partner in {beside}"]
+        print("\n".join([_said(found, out), *said]))
     return 3 if found.failed else 0
 
 
@@ -132,6 +147,20 @@ def _recipe(mask: str, regions: str, descriptors: str, clustering: str, seed: in
             "seed": seed,
         }
     )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return to_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--beside {path}: {error}") from error
+
+
+def _partner_said(each: Partner, beside: Path | None) -> str:
+    overlap = f"overlap {each.overlap:.0%}, at random places {each.elsewhere:.0%}, chance {each.chance:.2g}"
+    if each.partner is None:
+        return f"{each.number} has no partner in {beside}: at best {overlap}"
+    return f"{each.number} is where summary {each.partner} of {beside} is: {overlap}"
 
 
 def _said(found: Summaries, out: Path) -> str:

@@ -73,7 +73,9 @@ class Whitening:
         return F.normalize((raw - self.mean) @ self.transform, dim=1)
 
     def bound(self, share: float) -> float:
-        """The cosine that only this share of random pairs exceeds."""
+        """The cosine that only this share of random pairs exceeds; 1 of one picture, which has no pair."""
+        if not len(self.null):
+            return 1.0
         return float(self.null[min(len(self.null) - 1, int((1 - share) * len(self.null)))])
 
     @classmethod
