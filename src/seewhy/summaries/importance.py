@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -39,12 +40,12 @@ class Asked:
 
     def left(self, masks: Masks, keep: bool = False) -> Float[np.ndarray, " N"]:
         """Shares of the class's probability that are left when masks are perturbed, or all but they."""
-        rows = [row for row, _ in masks]
+        asked, rows = np.unique([row for row, _ in masks], return_inverse=True)
         before, after = perturbed(
             self.network,
-            self.pixels,
+            self.pixels[torch.from_numpy(asked).to(self.pixels.device)],
             self.index,
-            rows,
+            rows.tolist(),
             [0] * len(rows),
             [mask for _, mask in masks],
             keep=keep,
