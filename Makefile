@@ -47,6 +47,8 @@ docs: $(VENV)/.peers  ## measure again, and rewrite the tables that the docs sho
 	$(BIN)/python -m benchmarks.clips --write
 	$(BIN)/python -m benchmarks.embedding_maps --write
 	$(BIN)/python -m benchmarks.relevance_page --write
+	$(BIN)/python -m benchmarks.class_summaries --write
+	$(BIN)/python -m benchmarks.summary_counts --write
 	-$(BIN)/python -m benchmarks --write
 
 clean:

@@ -8,8 +8,9 @@ among as many as the network with the fewest has. Every network is kept under `-
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def learners(out: Path) -> Iterator[Learner]:
     pool = [_drawn(most, TRAINING_SEED), _drawn(UNSEEN, UNSEEN_SEED)] if not _kept(out) else []
     for recipe in (*TRAININGS, None):
         name = RANDOM if recipe is None else f"{recipe.scenes} x {recipe.epochs}, seed {recipe.seed}"
-        file = out / f"{name.replace(' ', '-').replace(',', '')}.pt"
+        file = _file(out, name)
         if not file.exists():
             torch.manual_seed(0)
             module: nn.Module = build(len(CLASSES)).eval()
@@ -112,14 +113,22 @@ def learners(out: Path) -> Iterator[Learner]:
         yield Learner(name, found["accuracy"], _network(module), found["masks"].numpy())
 
 
-def counted(every: Sequence[Learner]) -> dict[str, Counts]:
-    """The counts of all networks; the number of regions is matched among those that learnt."""
+def counted(every: Sequence[Learner], out: Path) -> dict[str, Counts]:
+    """The counts of all networks, unless they are kept; the number of regions is matched among those that learnt."""
     regions = {each.name: [_regions(own) for own in each.masks] for each in every}
     least = [
         min(len(regions[each.name][place]) for each in every if each.name != RANDOM)
         for place in range(len(SUMMARISED))
     ]
-    return {each.name: _counts(each, regions[each.name], least) for each in every}
+    found = {}
+    for each in every:
+        file = _file(out, each.name).with_suffix(".json")
+        if not file.exists() or json.loads(file.read_text())["least"] != least:
+            counts = _counts(each, regions[each.name], least)
+            file.write_text(json.dumps({"least": least, "counts": asdict(counts)}))
+            print(f"{each.name}: {counts}", flush=True)
+        found[each.name] = Counts(**json.loads(file.read_text())["counts"])
+    return found
 
 
 def correlation(accuracy: Sequence[float], counts: Sequence[float]) -> tuple[float, float, float]:
@@ -159,6 +168,10 @@ def text(every: Sequence[Learner], counts: Mapping[str, Counts]) -> Iterator[str
         *(f"{r:+.2f} [{low:+.2f}, {high:+.2f}]" for r, low, high in found),
     ]
     yield markdown_table(["scenes x epochs", "accuracy", *columns.values()], [*rows, last])
+
+
+def _file(out: Path, name: str) -> Path:
+    return out / f"{name.replace(' ', '-').replace(',', '')}.pt"
 
 
 def _kept(out: Path) -> bool:
@@ -238,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     keep_memory()
     every = list(learners(chosen.out))
-    said = "\n\n".join(text(every, counted(every)))
+    said = "\n\n".join(text(every, counted(every, chosen.out)))
     if chosen.write:
         page.insert(page.DOCS / "summaries.md", MODULE, said)
     else:
