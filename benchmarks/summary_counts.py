@@ -43,7 +43,7 @@ TRAININGS = tuple(
     Training(scenes=scenes, epochs=epochs, batch=32, seed=seed)
     for scenes, epochs, seed in (
         (500, 3, 0), (700, 3, 1), (1000, 3, 0), (1400, 3, 1), (2000, 3, 0), (2600, 3, 1), (3500, 3, 0), (4500, 4, 1),
-        (6000, 4, 1), (6000, 5, 0),
+        (6000, 4, 1), (6000, 5, 0), (6000, 10, 2),
     )
 )  # fmt: skip
 RANDOM = "random weights"
