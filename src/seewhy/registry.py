@@ -26,6 +26,7 @@ LOADERS = {
     "demo": "seewhy.zoo.demo:load_demo",
     "demo-shortcut": "seewhy.zoo.demo:load_demo_shortcut",
     "demo-retriever": "seewhy.zoo.demo:load_demo_retriever",
+    "demo-houses": "seewhy.zoo.demo:load_demo_houses",
 }
 
 

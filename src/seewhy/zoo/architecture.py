@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import pairwise
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from seewhy.scenes.houses import BASE
+
 WIDTHS = (32, 64, 128)
+HOUSE_WIDTHS = (16, 32, 64)
 
 
 class Residual(nn.Module):
@@ -17,11 +22,11 @@ class Residual(nn.Module):
     stands for. The usual kernel of three moves maps by half a pixel per halving, which adds up.
     """
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, second: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 4, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(after, after, second, padding=second // 2, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2), nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after)
@@ -51,14 +56,47 @@ def build_retriever(width: int) -> nn.Sequential:
     return nn.Sequential(_pooled() | {"embedding": nn.Linear(WIDTHS[-1], width, bias=False)})
 
 
+class Pricer(nn.Module):
+    """The untrained appraiser: pictures (B, 3, H, W) to an embedding (B, D) and a price (B, 1) in thousands.
+
+    The price is `BASE`, that of a plain house, and a linear map of the embedding, which is a linear map of the pooled
+    features: each cell adds something to the price or takes something away. A cell sees only 30 pixels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(_grid(HOUSE_WIDTHS, last=1))
+        self.embedding = nn.Linear(HOUSE_WIDTHS[-1], width, bias=False)
+        self.price = nn.Linear(width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.appraised(self.features(x))
+
+    def appraised(self, features: Float[Tensor, "B K h w"]) -> dict[str, Tensor]:
+        """The outputs, from the last feature maps."""
+        embedding = self.embedding(features.mean((2, 3)))
+        return {"embedding": embedding, "price": BASE + 100 * self.price(embedding)}
+
+    def said(self, features: Float[Tensor, "B K h w"]) -> Float[Tensor, "B"]:
+        """How much all cells and channels say for the price and against it, in hundreds of thousands, unsigned."""
+        weights = (self.price.weight @ self.embedding.weight)[0].abs()
+        return features.mean((2, 3)) @ weights
+
+
 def _pooled() -> OrderedDict[str, nn.Module]:
     """All layers up to the pooled features (B, 128)."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, WIDTHS[0], 4, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)
-    )
-    for number, (before, after) in enumerate(pairwise(WIDTHS), 1):
-        layers[f"stage{number}"] = Residual(before, after)
+    layers = _grid(WIDTHS)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
+    return layers
+
+
+def _grid(widths: Sequence[int], last: int = 3) -> OrderedDict[str, nn.Module]:
+    """All layers up to the last grid; `last` is the last kernel."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = nn.Sequential(
+        nn.Conv2d(3, widths[0], 4, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+    )
+    for number, (before, after) in enumerate(pairwise(widths), 1):
+        layers[f"stage{number}"] = Residual(before, after, last if number == len(widths) - 1 else 3)
     return layers
