@@ -106,7 +106,11 @@ class Prices:
     @cached_property
     def bank(self) -> WeightBank | None:
         """The bank of the houses that it learned from, where one was built."""
-        return WeightBank(self.folder / "bank") if (self.folder / "bank").exists() else None
+        if not (self.folder / "bank").exists():
+            return None
+        bank = WeightBank(self.folder / "bank")
+        bank.check(self.network, self.network.digest)
+        return bank
 
     def facts(self, house: int) -> Mapping[str, str]:
         """What the listing says of a house."""
