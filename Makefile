@@ -45,6 +45,7 @@ docs: $(VENV)/.peers  ## measure again, and rewrite the tables that the docs sho
 	$(BIN)/python -m benchmarks.wsol --write
 	$(BIN)/python -m benchmarks.retrieving --write
 	$(BIN)/python -m benchmarks.embedding_maps --write
+	$(BIN)/python -m benchmarks.prices --write
 	$(BIN)/python -m benchmarks.relevance_page --write
 	-$(BIN)/python -m benchmarks --write
 

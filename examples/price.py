@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,7 @@ class Gap:
 
 
 @app.command
-def learn(
-    houses: Path, *, out: Path, weights: Path | None = None, bank: bool = True, seed: int = 0
-) -> dict[str, Errors]:
+def learn(houses: Path, *, out: Path, weights: Path | None = None, bank: bool = True, seed: int = 0) -> None:
     """Train the head, cross-validate it beside a table's regression and the mean, and build a bank.
 
     The head that is kept is that of the first fold, so that there are houses to explain that it did not learn from.
@@ -168,7 +167,7 @@ def learn(
     manifest = read(houses)
     network = priced(weights)
     out.mkdir(parents=True, exist_ok=True)
-    features = _features(network, manifest, out / f"features-{network.digest[:12]}.safetensors")
+    features = _features(network, manifest, out)
     numbers = sorted(features)
     pooled = torch.stack([features[house] for house in numbers])
     first = [manifest[f"{house}_{VIEWS[0]}.jpg"].attributes for house in numbers]
@@ -202,7 +201,6 @@ def learn(
         build_bank(made.network, known, out / "bank", recipe)
     for name, each in errors.items():
         print(f"{name}: off by {each.median:.1%} in the median, R^2 of the logarithm {each.explained:.2f}")
-    return errors
 
 
 @app.command
@@ -234,11 +232,13 @@ def explain(house: int, other: int | None = None, *, prices: Path, out: Path) ->
 
 
 def priced(weights: Path | None) -> Network:
-    """The network with an untrained head."""
-    whole = load("torchvision:mobilenet_v2", weights=weights or "random", offline=True)
-    preprocess = whole.preprocess or Preprocess(resize=(224, 224), mean=(0.5,) * 3, std=(0.5,) * 3)
+    """The network with an untrained head; it sees whole photographs, squashed, since what counts may lie at a side."""
+    classifier = load("torchvision:mobilenet_v2", weights=weights or "random", offline=True)
+    known = classifier.preprocess
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if known is None else (known.mean, known.std)
+    preprocess = Preprocess(resize=(224, 224), mean=mean, std=std)
     torch.manual_seed(0)
-    module = Priced(whole.module.get_submodule("features")).eval()
+    module = Priced(classifier.module.get_submodule("features")).eval()
     return Network(module, preprocess=preprocess, name="house prices")
 
 
@@ -246,7 +246,7 @@ def opened(folder: Path) -> Prices:
     """What `learn` left."""
     facts = json.loads((folder / "prices.json").read_text(encoding="utf-8"))
     network, manifest = priced(facts["weights"] and Path(facts["weights"])), read(facts["houses"])
-    features = _features(network, manifest, folder / f"features-{network.digest[:12]}.safetensors")
+    features = _features(network, manifest, folder)
     network.module.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
     errors = {name: Errors(**each) for name, each in facts["errors"].items()}
     return Prices(folder, network, manifest, features, frozenset(facts["unseen"]), errors)
@@ -291,15 +291,16 @@ def gap(prices: Prices, house: int, other: int | None = None) -> Gap:
 
 
 def drawn(gaps: Sequence[Gap], side: int = SIDE) -> Image.Image:
-    """A sheet: the photographs, and a row for each kind of map; red is for the house being the dearer one."""
+    """A sheet: the photographs, squashed, and a row for each kind of map; red is for the house being the dearer one."""
     first = [each.maps[MAPS[0]] for each in gaps]
-    rows = [[picture(each, row) for each in first for row in range(len(VIEWS))]]
+    photographs = [picture(each, row) for each in first for row in range(len(VIEWS))]
+    rows = [photographs]
     for name in gaps[0].maps:
         found = [panels(each.maps[name], row, signed=True)[0] for each in gaps for row in range(len(VIEWS))]
         most = max(float(np.abs(each.values).max()) for each in found)
         scaled = [replace(each, limits=(-most, most)) for each in found]
-        rows.append([overlay(under, panel) for under, panel in zip(rows[0], scaled, strict=True)])
-    return sheet(rows, side, margin=4)
+        rows.append([overlay(*each) for each in zip(photographs, scaled, strict=True)])
+    return sheet([[each.resize((side, side)) for each in row] for row in rows], side, margin=4)
 
 
 def fitted(pooled: Tensor, logarithms: Tensor, seed: int) -> nn.Sequential:
@@ -329,8 +330,10 @@ def fitted(pooled: Tensor, logarithms: Tensor, seed: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(embed=embed, price=price)).requires_grad_(False)
 
 
-def _features(network: Network, manifest: Manifest, kept: Path) -> dict[int, Tensor]:
-    """The pooled features (4, K) of every house, computed once."""
+def _features(network: Network, manifest: Manifest, folder: Path) -> dict[int, Tensor]:
+    """The pooled features (4, K) of every house, computed once for a network with an untrained head."""
+    known = f"{network.digest} {network.preprocess} {manifest.root.resolve()}"
+    kept = folder / f"features-{sha256(known.encode()).hexdigest()[:12]}.safetensors"
     if not kept.exists():
         houses = sorted({int(each.attributes["house"]) for each in manifest.faultless})
         found = {str(house): _pooled(network, manifest, house) for house in houses}
