@@ -56,8 +56,9 @@ A transferred map goes with that of Grad-CAM by a correlation of {median:.2f} in
 ### {pairs} pairs
 
 Sixteen of these houses, evenly spaced by price; each of the dearer half with one of the cheaper. Four photographs of
-the dearer one (bathroom, bedroom, front, kitchen), four of the cheaper; below, maps by Grad-CAM, then transferred. Red
-speaks for its house being the dearer of the two, blue against; one scale within a row.
+the dearer one (bathroom, bedroom, front, kitchen), four of the cheaper, squashed as the network sees them; below, maps
+by Grad-CAM, then transferred. Orange speaks for its house being the dearer of the two, blue against; one scale within a
+row.
 
 {shown}
 

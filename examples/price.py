@@ -120,7 +120,7 @@ class Prices:
     def reference(self, house: int, other: int | None) -> Tensor:
         """The pooled features (4, K) that a house is compared with: another's, or the mean of its district's others."""
         if other is not None:
-            return self.features[other]
+            return self.features[int(self.facts(other)["house"])]
         code = self.facts(house)["zipcode"]
         near = [each for each in self.features if each != house and self.facts(each)["zipcode"] == code]
         if not near:
@@ -207,7 +207,7 @@ def learn(houses: Path, *, out: Path, weights: Path | None = None, bank: bool = 
 def explain(house: int, other: int | None = None, *, prices: Path, out: Path) -> None:
     """What of a house's photographs speaks for its being dearer than another, and what against it.
 
-    The sheet has a column for each photograph, of the house and of the other. Below it: what is for (red) and what
+    The sheet has a column for each photograph, of the house and of the other. Below it: what is for (orange) and what
     against (blue) its house being the dearer one, by back-propagation, then by the weights of what is nearest in the
     bank. Colours are on one scale within a row.
 
@@ -291,7 +291,7 @@ def gap(prices: Prices, house: int, other: int | None = None) -> Gap:
 
 
 def drawn(gaps: Sequence[Gap], side: int = SIDE) -> Image.Image:
-    """A sheet: the photographs, squashed, and a row for each kind of map; red is for the house being the dearer one."""
+    """A sheet: photographs, squashed, and a row for each kind of map; orange is for the house being the dearer one."""
     first = [each.maps[MAPS[0]] for each in gaps]
     photographs = [picture(each, row) for each in first for row in range(len(VIEWS))]
     rows = [photographs]

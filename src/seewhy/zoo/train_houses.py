@@ -48,7 +48,7 @@ class Recipe:
     """
 
     houses: int = 6000
-    epochs: int = 9
+    epochs: int = 14
     batch: int = 48
     rate: float = 5e-3
     close: float = 15.0

@@ -16,7 +16,7 @@ from torch import nn
 from seewhy import Network, Preprocess
 from seewhy.datasets.houses import VIEWS
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "price.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "price.py"
 PRICES = (100_000, 104_000, 300_000, 309_000, 800_000, 820_000, 101_000, 305_000, 810_000, 99_000)
 
 
