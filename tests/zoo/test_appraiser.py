@@ -43,7 +43,7 @@ def test_its_price_is_that_of_a_plain_house_and_what_every_cell_adds() -> None:
     signed = seewhy.EmbeddingGradCAM(top_k=None, select="signed")
     found = signed(network, images, seewhy.targets.Regression(output="price"))
     assert torch.allclose(200 + found.values.sum((1, 2, 3)), found.scores[:, 0], atol=0.05)
-    assert tuple(found.values.shape[-2:]) == (16, 16)
+    assert tuple(found.values.shape[-2:]) == (32, 32)
 
 
 def test_untrained_it_is_another_network_and_classes_are_refused() -> None:

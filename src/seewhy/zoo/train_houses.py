@@ -22,6 +22,7 @@ from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.network.network import Network
 from seewhy.network.preprocess import Preprocess
 from seewhy.scenes import Houses
+from seewhy.scenes.houses import BASE
 from seewhy.zoo.appraisal import appraised
 from seewhy.zoo.architecture import Pricer
 from seewhy.zoo.demo import HOUSE_WIDTH, TRAINING_SEED, UNSEEN_SEED
@@ -39,21 +40,23 @@ class Recipe:
         houses: how many different ones.
         epochs: how often each is seen.
         batch: pictures per step.
-        rate: highest learning rate of AdamW (Loshchilov and Hutter, 2019), reached after 15 % of the steps.
+        rate: highest learning rate of AdamW (Loshchilov and Hutter, 2019), reached after a fifth of the steps.
         close: prices that are no farther apart are alike, in thousands; those beyond twice of it are not.
         alike: weight of the triplet loss.
-        terse: weight of what all cells say, unsigned. Without it, cells that see nothing of worth say much that
-            cancels: then the price is right, and no map of it is.
+        silent: weight of what all cells say, unsigned, of houses at the price of a plain one. Without it, cells that
+            see nothing of worth say much that cancels: then the price is right, and no map of it is.
+        terse: weight of the same of any house. Much of it makes cells that see two parts say what both are worth.
         seed: of the first weights and the order.
     """
 
     houses: int = 6000
-    epochs: int = 14
-    batch: int = 48
+    epochs: int = 8
+    batch: int = 32
     rate: float = 5e-3
     close: float = 15.0
     alike: float = 0.05
-    terse: float = 0.06
+    silent: float = 0.3
+    terse: float = 0.01
     seed: int = 0
 
     @property
@@ -79,7 +82,7 @@ def train(recipe: Recipe, say: Callable[[str], None] = print) -> Pricer:
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(module.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.15
+        optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.2
     )
     whole = recipe.houses // recipe.batch * recipe.batch
     for epoch in range(recipe.epochs):
@@ -90,12 +93,14 @@ def train(recipe: Recipe, say: Callable[[str], None] = print) -> Pricer:
                 inputs = inputs.flip(3)
             with torch.autocast("cpu", torch.bfloat16):
                 features = module.features(inputs)
-            found = module.appraised(features.float())
+            found, said = module.appraised(features.float()), module.said(features.float())
             error = (found["price"][:, 0] - prices[rows]) / 100
+            plain = prices[rows] == BASE
             loss = (
                 error.square().mean()
                 + recipe.alike * value_triplet_loss(found["embedding"], prices[rows], recipe.close)
-                + recipe.terse * module.said(features.float()).mean()
+                + recipe.silent * said[plain].sum() / plain.sum().clamp_min(1)
+                + recipe.terse * said.mean()
             )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
