@@ -76,15 +76,15 @@ SEEN = (  # by a person who looked at the pairs that this seed gives
     "Pale maps: the network hardly sees the gap that there is. The transferred map has the light bedroom and kitchen "
     "against, which is the wrong way round.",
     "The lit front and the kitchen's doors for, and little against; both maps have the front.",
-    "The network sees next to no gap. The surroundings of a fan are for and against at once, a bathroom without windows "
-    "is against: nothing to learn from.",
-    "Everything in the lit photographs is for, everything in the dark ones against: this is how they were taken as much "
-    "as what they show.",
+    "The network sees next to no gap. The surroundings of a fan are for and against at once, a bathroom without "
+    "windows is against: nothing to learn from.",
+    "Everything in the lit photographs is for, everything in the dark ones against: this is how they were taken as "
+    "much as what they show.",
     "The front of the villa stands out, with the sky above it, and the pool in part; lawn and sky of the other's front "
     "are against.",
 )
-BELIEVED = """* For: large fronts with two storeys and planting, wide kitchens, light. Against: low fronts, bare ground, small or
-  dark rooms. That is plausible, and to be seen in more than one pair.
+BELIEVED = """* For: large fronts with two storeys and planting, wide kitchens, light. Against: low fronts, bare
+  ground, small or dark rooms. That is plausible, and to be seen in more than one pair.
 * Light is not worth: where photographs of a dear house were taken with more care, the network counts that. Sky and road
   before a house count where no value can be. The maps show what this network uses, not what a buyer pays for.
 * Where the gap that the network sees is small, maps are scaled up all the same, and show accidents.
