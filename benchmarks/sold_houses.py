@@ -46,12 +46,13 @@ to the other; nothing is differentiated.
 
 Are these maps of this network's price? The {hidden} of 49 cells of each photograph that speak most for a gap to the
 district's mean, or against it, are blurred, or as many anywhere. How much the logarithm of the price falls, mean and
-95 % interval over the {unseen} houses:
+95 % interval over the {compared} houses that are not alone in theirs:
 
 {falls}
 
-A transferred map goes with that of Grad-CAM by a correlation of {median:.2f} in the median over photographs (quartiles
-{low:.2f} and {high:.2f}).
+Blur alone makes houses cheaper, wherever it is; what a map knows is the difference to blur anywhere. A transferred map
+goes with that of Grad-CAM by a correlation of {median:.2f} in the median over photographs (quartiles {low:.2f} and
+{high:.2f}).
 
 ### {pairs} pairs
 
@@ -109,6 +110,7 @@ def text(kept: Path, images: Path) -> Iterator[str]:
         unseen=len(prices.unseen),
         alone=", ".join(f"{value:.2f} ({view})" for view, value in by_view(prices).items()),
         hidden=HIDDEN,
+        compared=len(next(iter(hidden.values()))),
         falls=_falls(hidden),
         low=low,
         median=median,
@@ -131,10 +133,10 @@ def by_view(prices: price.Prices) -> dict[str, float]:
 
 
 def measured(prices: price.Prices) -> tuple[dict[str, Float[Tensor, " N"]], Float[Tensor, " P"]]:
-    """What blurring does to each unseen house's price, and how each photograph's two maps go together."""
+    """What blurring does to the price of each unseen house that has neighbours, and how its two maps go together."""
     hidden: dict[str, list[float]] = {}
     alike = []
-    for house in sorted(prices.unseen):
+    for house in filter(prices.neighbours, sorted(prices.unseen)):
         gap = price.gap(prices, house)
         grids = {name: each.values[:, 0] for name, each in gap.maps.items()}
         alike += [_correlation(*pair) for pair in zip(*(grids[name] for name in price.MAPS), strict=True)]

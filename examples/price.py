@@ -121,11 +121,16 @@ class Prices:
         """The pooled features (4, K) that a house is compared with: another's, or the mean of its district's others."""
         if other is not None:
             return self.features[int(self.facts(other)["house"])]
-        code = self.facts(house)["zipcode"]
-        near = [each for each in self.features if each != house and self.facts(each)["zipcode"] == code]
+        near = self.neighbours(house)
         if not near:
+            code = self.facts(house)["zipcode"]
             raise ValueError(f"house {house} is the only one of the district {code}; name another house")
         return torch.stack([self.features[each] for each in near]).mean(0)
+
+    def neighbours(self, house: int) -> list[int]:
+        """The others of its district."""
+        code = self.facts(house)["zipcode"]
+        return [each for each in self.features if each != house and self.facts(each)["zipcode"] == code]
 
     def priced(self, features: Tensor) -> float:
         """The logarithm of the price of a house with such pooled features (4, K)."""
