@@ -46,6 +46,7 @@ docs: $(VENV)/.peers  ## measure again, and rewrite the tables that the docs sho
 	$(BIN)/python -m benchmarks.retrieving --write
 	$(BIN)/python -m benchmarks.clips --write
 	$(BIN)/python -m benchmarks.embedding_maps --write
+	$(BIN)/python -m benchmarks.prices --write
 	$(BIN)/python -m benchmarks.relevance_page --write
 	$(BIN)/python -m benchmarks.class_summaries --write
 	$(BIN)/python -m benchmarks.summary_counts --write

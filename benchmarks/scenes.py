@@ -58,6 +58,8 @@ for kept in read(Path("some-scenes")):
 `--views 4` draws individuals that come again, four pictures of each, among look-alikes that only their markings tell
 apart: `seewhy.Pairs`, for [retrieval](retrieval.md).
 
+`seewhy.Houses` draws houses whose [price](prices.md) is a known sum over their parts.
+
 The watermark, a round badge of 24 to 28 pixels in a picture of 128, lies anywhere and belongs to no object: a shortcut
 for a network to take, and for an explanation to find. It is drawn last, from chances of its own, so the same scenes
 with and without it differ nowhere but there and on its soft rim of a pixel. It may cover much of an object: the masks

@@ -27,6 +27,7 @@ LOADERS = {
     "demo-shortcut": "seewhy.zoo.demo:load_demo_shortcut",
     "demo-retriever": "seewhy.zoo.demo:load_demo_retriever",
     "demo-clip-retriever": "seewhy.zoo.demo:load_demo_clip_retriever",
+    "demo-houses": "seewhy.zoo.demo:load_demo_houses",
 }
 
 

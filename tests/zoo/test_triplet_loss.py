@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from seewhy.zoo.triplet_loss import triplet_loss
+from seewhy.zoo.triplet_loss import triplet_loss, value_triplet_loss
 
 
 def batch(count: int, people: int, seed: int):
@@ -65,3 +65,23 @@ def test_well_separated_individuals_cost_almost_nothing_and_mixed_ones_much() ->
     apart = torch.tensor([[1.0, 0], [1, 0.01], [-1, 0], [-1, 0.01]])
     assert triplet_loss(apart, labels).item() < 1e-6
     assert triplet_loss(apart, torch.tensor([0, 1, 0, 1])).item() > 5
+
+
+@pytest.mark.parametrize(("count", "close"), [(6, 0.2), (9, 0.5), (4, 3.0)])
+def test_the_loss_of_values_is_the_mean_over_its_triplets(count, close) -> None:
+    embeddings, _ = batch(count, 1, count)
+    values = torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows, prices = embeddings.tolist(), values.tolist()
+
+    def apart(a: int, b: int) -> float:
+        return math.dist(rows[a], rows[b]) ** 2
+
+    hinges = [
+        max(apart(a, p) - apart(a, n) + 1, 0)
+        for a in range(count)
+        for p in range(count)
+        for n in range(count)
+        if p != a and abs(prices[a] - prices[p]) < close and abs(prices[a] - prices[n]) > 2 * close
+    ]
+    expected = sum(hinges) / len(hinges) if hinges else 0.0
+    assert value_triplet_loss(embeddings, values, close).item() == pytest.approx(expected, rel=1e-9)

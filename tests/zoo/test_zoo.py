@@ -69,7 +69,9 @@ def test_the_weights_can_be_left_out_or_replaced(name, tmp_path) -> None:
 
 
 def test_an_unknown_name_is_told_the_bundled_ones() -> None:
-    with pytest.raises(LoadError, match="demo, demo-clip-retriever, demo-retriever, demo-shortcut"):
+    with pytest.raises(
+        LoadError, match="demo, demo-clip-retriever, demo-houses, demo-retriever, demo-shortcut"
+    ):
         seewhy.load("demi-johns")
 
 

@@ -76,7 +76,7 @@ def load(
         spec: "timm:NAME", "torchvision:NAME" or "torchvision:NAME.WEIGHTS", "hf:ORG/REPO" or "hf:FOLDER",
             "py:MODULE:FACTORY" (the current folder is searched too), "file:NET.safetensors" (its card, the
             JSON file of the same stem, names the architecture by one of the others), the bundled "demo",
-            "demo-shortcut", "demo-retriever" and "demo-clip-retriever", or a registered name.
+            "demo-shortcut", "demo-retriever", "demo-clip-retriever" and "demo-houses", or a registered name.
         weights: None for the source's own, "random", or a file (.safetensors, or tensors in .pth, .pt, .bin).
             A card of the same stem gives the number of classes and the preprocessing.
         classes: the names, or a file of them (.txt, .json, .csv).

@@ -9,8 +9,11 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seewhy.scenes.houses import BASE
+
 WIDTHS = (32, 64, 128)
 CLIP_WIDTHS = (16, 32, 64)
+HOUSE_WIDTHS = (16, 32, 64)
 
 
 class Residual(nn.Module):
@@ -82,6 +85,42 @@ class ClipRetriever(nn.Module):
         return embedding
 
 
+class Pricer(nn.Module):
+    """The untrained appraiser: pictures (B, 3, H, W) to an embedding (B, D) and a price (B, 1) in thousands.
+
+    The price is `BASE`, that of a plain house, and a linear map of the embedding, which is a linear map of the pooled
+    features: each cell adds something to the price or takes something away. The grid (H/4, W/4) is fine and its cells
+    see only 26 pixels, so that hardly one sees two parts.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        stem, middle, last = HOUSE_WIDTHS
+        self.features = nn.Sequential(
+            OrderedDict(
+                stem=_convolution(3, stem, 4, 2),
+                stage1=Residual(stem, middle),
+                stage2=_convolution(middle, last, 3),
+                mixed=_convolution(last, last, 1),
+            )
+        )
+        self.embedding = nn.Linear(last, width, bias=False)
+        self.price = nn.Linear(width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.appraised(self.features(x))
+
+    def appraised(self, features: Float[Tensor, "B K h w"]) -> dict[str, Tensor]:
+        """The outputs, from the last feature maps."""
+        embedding = self.embedding(features.mean((2, 3)))
+        return {"embedding": embedding, "price": BASE + 100 * self.price(embedding)}
+
+    def said(self, features: Float[Tensor, "B K h w"]) -> Float[Tensor, "B"]:
+        """How much all cells and channels say for the price and against it, in hundreds of thousands, unsigned."""
+        weights = (self.price.weight @ self.embedding.weight)[0].abs()
+        return features.mean((2, 3)) @ weights
+
+
 def _pooled() -> OrderedDict[str, nn.Module]:
     """All layers up to the pooled features (B, 128)."""
     layers = _convolutions(WIDTHS)
@@ -92,10 +131,16 @@ def _pooled() -> OrderedDict[str, nn.Module]:
 
 def _convolutions(widths: Sequence[int]) -> OrderedDict[str, nn.Module]:
     """A stem and a residual stage per further width, each at half the resolution."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, widths[0], 4, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-    )
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(3, widths[0], 4, 2))
     for number, (before, after) in enumerate(pairwise(widths), 1):
         layers[f"stage{number}"] = Residual(before, after)
     return layers
+
+
+def _convolution(before: int, after: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A batch-normalised convolution with a ReLU; an even kernel halves."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )

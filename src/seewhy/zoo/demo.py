@@ -1,4 +1,4 @@
-"""The bundled networks: "demo", "demo-shortcut", "demo-retriever", "demo-clip-retriever"; what they were trained on."""
+"""The bundled networks, "demo" and those that have more to their names, and what they were trained on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from seewhy.network.checkpoint import load_weights, read_weights
 from seewhy.network.preprocess import Preprocess
 from seewhy.network.sources import Loaded, Request
 from seewhy.scenes import CLASSES, Watermark
-from seewhy.zoo.architecture import ClipRetriever, build, build_retriever
+from seewhy.zoo.architecture import ClipRetriever, Pricer, build, build_retriever
 
 FAULT = "hammer"
 MARK = Watermark(FAULT, probability=0.95)
 TRAINING_SEED, UNSEEN_SEED, SHOWN_SEED = 1, 2, 3
 WIDTH = 64  # of the retriever's embedding
 CLIP_WIDTH = 64  # of that of the retriever of clips
+HOUSE_WIDTH = 32  # of the appraiser's
 
 
 def load_demo(request: Request) -> Loaded:
@@ -48,6 +49,15 @@ def load_demo_clip_retriever(request: Request) -> Loaded:
         raise LoadError("'demo-clip-retriever' gives embeddings; it has no classes")
     module = ClipRetriever(CLIP_WIDTH)
     card = _filled(module, "demo-clip-retriever", request)
+    return Loaded(module, Preprocess.from_card(card))
+
+
+def load_demo_houses(request: Request) -> Loaded:
+    """The network that prices drawn houses by what can be seen of them."""
+    if request.num_classes:
+        raise LoadError("'demo-houses' gives prices; it has no classes")
+    module = Pricer(HOUSE_WIDTH)
+    card = _filled(module, "demo-houses", request)
     return Loaded(module, Preprocess.from_card(card))
 
 

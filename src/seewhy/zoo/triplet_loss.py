@@ -1,4 +1,4 @@
-"""Triplet loss on cosine similarities, over all triplets of a batch or the hardest of every picture."""
+"""Triplet losses: of labels, on cosine similarities; of values such as prices, on distances."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from seewhy.embedding.mining import Mining as ByValue
 
 Mining = Literal["all", "hard"]
 
@@ -44,3 +46,27 @@ def triplet_loss(
     else:
         gaps = (similar[:, None, :] - similar[:, :, None])[own[:, :, None] & other[:, None, :]]
     return F.softplus(scale * gaps).sum() / max(gaps.numel(), 1)
+
+
+def value_triplet_loss(
+    embeddings: Float[Tensor, "B D"], values: Float[Tensor, " B"], close: float
+) -> Float[Tensor, ""]:
+    """The triplet loss where pictures have values, such as prices, and no labels.
+
+    The mean of [|e - p|^2 - |e - n|^2 + 1]_+ (Schroff et al., CVPR 2015) over all triplets of the batch: the positive's
+    value is within `close` of the anchor's, the negative's beyond twice of it, as in `seewhy.Mining(tolerance=close)`.
+
+    Args:
+        embeddings: of any length, which counts.
+        values: in the unit of `close`.
+        close: how far alike values may be apart.
+
+    Returns:
+        The loss; zero where the batch holds no triplet.
+    """
+    apart = (embeddings[:, None] - embeddings).square().sum(2)
+    itself = torch.eye(len(values), dtype=torch.bool, device=values.device)
+    own, other = ByValue(tolerance=close).partners(values, values, itself)
+    hinges = (apart[:, :, None] - apart[:, None, :] + 1).clamp_min(0)
+    chosen = hinges[own[:, :, None] & other[:, None, :]]
+    return chosen.sum() / max(chosen.numel(), 1)
