@@ -60,6 +60,7 @@ The first {shown} of them; below each what is for its price, what against (each 
 ![Drawn houses with maps for and against their price](images/{drawn})
 
 All {misses} pictures that are not right, each with its signed map below. What is wrong, counted: {faults}.
+Where it is the map against, its top lies on the edge of the roof, beside the hole.
 
 ![Every house whose maps are wrong](images/{missed})"""
 

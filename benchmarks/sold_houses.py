@@ -18,8 +18,8 @@ from seewhy.render.markdown import markdown_table
 
 PAIRS = 8
 HIDDEN = 10  # of the 49 cells of a photograph
-TEXT = """The public [Houses data](datasets.md) (Ahmed and Moustafa, 2016): {count} houses in California, of each a
-bathroom, a bedroom, the front and a kitchen, and what it was sold for.
+TEXT = """The public [Houses data](datasets.md) (Ahmed and Moustafa, 2016): {count} houses, of each a bathroom, a
+bedroom, the front and a kitchen, and what it was sold for.
 
     python examples/price.py learn HOUSES --out out/prices --weights mobilenet_v2.safetensors
 
@@ -50,9 +50,8 @@ district's mean, or against it, are blurred, or as many anywhere. How much the l
 
 {falls}
 
-Blur alone makes houses cheaper, wherever it is; what a map knows is the difference to blur anywhere. A transferred map
-goes with that of Grad-CAM by a correlation of {median:.2f} in the median over photographs (quartiles {low:.2f} and
-{high:.2f}).
+Blur alone makes houses cheaper, wherever it is; what a map knows is the difference to blur anywhere. That of Grad-CAM
+knows the price, with its sign. The transferred one is a null: it finds places that count, and does not tell which way.
 
 ### {pairs} pairs
 
@@ -91,8 +90,8 @@ BELIEVED = """* For: large fronts with two storeys and planting, wide kitchens, 
 * Where the gap that the network sees is small, maps are scaled up all the same, and show accidents.
 * The photographs do not say where a house stands, and the table, which does, is much better. No map of the photographs
   can show that.
-* Maps transferred from one nearest photograph have other places than those by Grad-CAM, and often none that means
-  something."""
+* Weights transferred from one nearest photograph say what made that one like others of its price. Their difference is
+  no map of this gap: it is often of other places than Grad-CAM's, or the wrong way round."""
 
 
 def text(kept: Path, images: Path) -> Iterator[str]:
@@ -100,8 +99,7 @@ def text(kept: Path, images: Path) -> Iterator[str]:
     weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
     price.learn(data() / "houses", out=kept, weights=weights)
     prices = price.opened(kept)
-    hidden, alike = measured(prices)
-    low, median, high = alike.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    hidden = measured(prices)
     yield TEXT.format(
         count=len(prices.features),
         width=price.WIDTH,
@@ -112,9 +110,6 @@ def text(kept: Path, images: Path) -> Iterator[str]:
         hidden=HIDDEN,
         compared=len(next(iter(hidden.values()))),
         falls=_falls(hidden),
-        low=low,
-        median=median,
-        high=high,
         pairs=PAIRS,
         shown="\n\n".join(_shown(prices, images)),
         believed=BELIEVED,
@@ -129,20 +124,20 @@ def by_view(prices: price.Prices) -> dict[str, float]:
     head = prices.network.module
     with torch.inference_mode():
         said = head.get_submodule("price")(head.get_submodule("embed")(pooled))[:, :, 0]
-    return {view: _correlation(said[:, row], true) for row, view in enumerate(VIEWS)}
+    return {
+        view: float(torch.corrcoef(torch.stack([said[:, row], true]))[0, 1]) for row, view in enumerate(VIEWS)
+    }
 
 
-def measured(prices: price.Prices) -> tuple[dict[str, Float[Tensor, " N"]], Float[Tensor, " P"]]:
-    """What blurring does to the price of each unseen house that has neighbours, and how its two maps go together."""
+def measured(prices: price.Prices) -> dict[str, Float[Tensor, " N"]]:
+    """What blurring does to the price of each unseen house that has neighbours, by what is blurred."""
     hidden: dict[str, list[float]] = {}
-    alike = []
     for house in filter(prices.neighbours, sorted(prices.unseen)):
         gap = price.gap(prices, house)
         grids = {name: each.values[:, 0] for name, each in gap.maps.items()}
-        alike += [_correlation(*pair) for pair in zip(*(grids[name] for name in price.MAPS), strict=True)]
         for name, fell in _falls_of(prices, gap, grids, house).items():
             hidden.setdefault(name, []).append(fell)
-    return {name: torch.tensor(each) for name, each in hidden.items()}, torch.tensor(alike)
+    return {name: torch.tensor(each) for name, each in hidden.items()}
 
 
 def pairs_of(prices: price.Prices) -> list[tuple[int, int]]:
@@ -171,10 +166,6 @@ def _falls_of(
         with torch.inference_mode():
             fell[name] = gap.own - float(prices.network(torch.lerp(pixels, soft, mask))["price"].mean())
     return fell
-
-
-def _correlation(one: Tensor, other: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
 
 
 def _errors(errors: Mapping[str, price.Errors]) -> str:

@@ -85,8 +85,16 @@ def scene(*names: str) -> Scene:
     [
         (1, 0, ()),
         (1, 4, ()),
-        (-1, 0, ("sign of the pool", "sign of the damaged roof", "place of the for", "place of the against")),
-        (1, 17, ("sign of the pool", "sign of the damaged roof", "place of the for", "place of the against")),
+        (
+            -1,
+            0,
+            ("sign of the pool", "sign of the damaged roof", "top of the map for", "top of the map against"),
+        ),
+        (
+            1,
+            17,
+            ("sign of the pool", "sign of the damaged roof", "top of the map for", "top of the map against"),
+        ),
     ],
 )
 def test_faults_are_named_and_plain_houses_left_out(sign, moved, faults) -> None:

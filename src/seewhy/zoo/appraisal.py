@@ -54,7 +54,7 @@ class Appraised:
     def faults(self) -> tuple[str, ...]:
         """What is wrong, in words."""
         signs = [f"sign of the {name}" for name, right in self.signs.items() if not right]
-        return (*signs, *(f"place of the {name}" for name, right in self.places.items() if not right))
+        return (*signs, *(f"top of the map {name}" for name, right in self.places.items() if not right))
 
 
 def appraised(network: Network, scenes: Sequence[Scene]) -> Iterator[Appraised]:
