@@ -158,16 +158,19 @@ def text(every: Sequence[Learner], counts: Mapping[str, Counts]) -> Iterator[str
         for each in sorted(every, key=lambda each: (each.name == RANDOM, each.accuracy))
     ]
     learnt = [each for each in every if each.name != RANDOM]
-    found = [
-        correlation([each.accuracy for each in learnt], [getattr(counts[each.name], name) for each in learnt])
-        for name in columns
-    ]
-    last = [
-        "rank correlation with accuracy",
-        "",
-        *(f"{r:+.2f} [{low:+.2f}, {high:+.2f}]" for r, low, high in found),
-    ]
-    yield markdown_table(["scenes x epochs", "accuracy", *columns.values()], [*rows, last])
+    half = [each for each in learnt if each.accuracy >= 0.5]
+    for title, chosen in (
+        ("rank correlation with accuracy", learnt),
+        (f"the same, of the {len(half)} that get half right", half),
+    ):
+        if len(chosen) < 3:
+            continue
+        accuracy = [each.accuracy for each in chosen]
+        found = [
+            correlation(accuracy, [getattr(counts[each.name], name) for each in chosen]) for name in columns
+        ]
+        rows.append([title, "", *(f"{r:+.2f} [{low:+.2f}, {high:+.2f}]" for r, low, high in found)])
+    yield markdown_table(["scenes x epochs", "accuracy", *columns.values()], rows)
 
 
 def _file(out: Path, name: str) -> Path:
