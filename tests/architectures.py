@@ -15,7 +15,7 @@ class Architecture:
 
     name: str
     pooled_linear: bool
-    side: int = 128
+    side: int = 96
 
 
 ARCHITECTURES = (
@@ -24,7 +24,7 @@ ARCHITECTURES = (
     Architecture("torchvision:mobilenet_v3_large", pooled_linear=False),
     Architecture("torchvision:efficientnet_b0", pooled_linear=True),
     Architecture("torchvision:convnext_tiny", pooled_linear=False),
-    Architecture("torchvision:inception_v3", pooled_linear=True, side=192),
+    Architecture("torchvision:inception_v3", pooled_linear=True, side=128),
     Architecture("torchvision:vgg16", pooled_linear=False),
     Architecture("torchvision:regnet_y_400mf", pooled_linear=True),
     Architecture("torchvision:squeezenet1_0", pooled_linear=False),

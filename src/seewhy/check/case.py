@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seewhy.check.leftovers import changed, disturbed, snapshot
 from seewhy.errors import NotApplicableError
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
@@ -20,7 +21,7 @@ from seewhy.explanation import Explanation
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
 from seewhy.relevance.conservation import LOST
-from seewhy.targets import TargetLike, as_target
+from seewhy.targets import TargetLike, Top, as_target
 
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
@@ -51,6 +52,19 @@ class Case:
         # The first call of a network surveys it; what is counted is the second.
         self.explainer(self.network, self.images, self.target)
         return self.explainer(self.network, self.images, self.target)
+
+    @cached_property
+    def both(self) -> Explanation:
+        """The two best classes of each picture, explained together."""
+        return self.explainer(self.network, self.images, Top(2))
+
+    @cached_property
+    def left(self) -> frozenset[str]:
+        """What another call left changed, of a network with gradients, frozen parameters and in training mode."""
+        with disturbed(self.network.module):
+            before = snapshot(self.network.module)
+            self.again()
+            return frozenset(changed(before, snapshot(self.network.module)))
 
     @cached_property
     def batch(self) -> int:
@@ -84,12 +98,12 @@ class Case:
     def same(self, one: Explanation, other: Explanation, what: str) -> None:
         """Raise where two explanations differ by more than another batch size makes of float32."""
         unclear = ""
-        for row, notes in enumerate(other.notes):
+        for row, notes in enumerate(zip(one.notes, other.notes, strict=True)):
             try:
                 for site, values in one.maps.items():
                     self.close(values[row], other.maps[site][row], what)
             except BrokenError as error:
-                admitted = admission(notes)
+                admitted = next(filter(None, map(admission, notes)), "")
                 if not admitted:
                     raise
                 unclear = f"{error}, but the method says so itself: {admitted}"

@@ -14,7 +14,6 @@ from seewhy.explainers.base import explain_all
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.hires_cam import HiResCAM
 from seewhy.explanation import Explanation
-from seewhy.targets import Top
 
 _AGREES = 0.99
 
@@ -46,12 +45,11 @@ def _repeatable(case: Case) -> None:
 def _several_targets(case: Case) -> None:
     if not case.result.predictions[0] or len(case.result.predictions[0]) < 2 or case.target is not None:
         raise UnclearError("the network has no classes to choose from")
-    both = case.explainer(case.network, case.images, Top(2))
     for place in range(2):
         labels = [row[place].index for row in case.result.predictions]
         one = case.explainer(case.network, case.images, labels)
-        alone = {site: values[:, place : place + 1] for site, values in both.maps.items()}
-        case.same(replace(one, maps=alone), one, f"target {place}")
+        alone = {site: values[:, place : place + 1] for site, values in case.both.maps.items()}
+        case.same(replace(one, maps=alone, notes=case.both.notes), one, f"target {place}")
 
 
 def _duplicates(case: Case) -> None:

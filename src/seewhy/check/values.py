@@ -16,7 +16,6 @@ from seewhy.explainers.score_cam import CONCENTRATED, EVEN
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
-from seewhy.targets import Top
 
 
 def _device_and_type(case: Case) -> None:
@@ -108,7 +107,7 @@ def _shape(case: Case) -> None:
 def _agnostic(case: Case) -> None:
     if case.target is not None or len(case.result.predictions[0]) < 2:
         raise UnclearError("the network has no classes to choose from")
-    both = case.explainer(case.network, case.images, Top(2))
+    both = case.both
     equal = all(torch.equal(each[:, 0], each[:, 1]) for each in both.maps.values())
     said = [note for notes in both.notes for note in notes if note.startswith((CONCENTRATED, EVEN))]
     if equal and said:
