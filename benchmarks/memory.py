@@ -25,6 +25,7 @@ STEP = 500
 BOUND = 0.01
 # What takes hundreds of forwards by default leaves the same behind with few.
 SMALL: dict[str, dict[str, Any]] = {
+    "crisp-mask": {"smooth": 4, "sharp": 2},
     "score-cam": {"channels": 4},
     "group-cam": {"groups": 4},
     "rise": {"masks": 4},

@@ -80,6 +80,16 @@ class _ScaledByBatch(_Spoiled):
         return values / values.abs().max()
 
 
+class _LeaksALittle(_Spoiled):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return values + 1e-4 * values.mean(0, keepdim=True)
+
+
+class _Rounds(_LeaksALittle):
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        return super().spoil(values, study) if study.network.dtype == torch.float32 else values
+
+
 class _DependsOnOrder(_Spoiled):
     def spoil(self, values: Tensor, study: Study) -> Tensor:
         return values * torch.arange(1, len(values) + 1)[:, None, None, None]
@@ -155,6 +165,7 @@ class _ChangesRandomState(_Spoiled):
     [
         (_ScaledByBatch, "a batch gives what its pictures give"),
         (_ScaledByBatch, "the chunk size changes nothing"),
+        (_LeaksALittle, "a batch gives what its pictures give"),
         (_DependsOnOrder, "the order of the pictures changes nothing"),
         (_Random, "the same call gives the same map"),
         (_MixesTargets, "several targets give what single ones give"),
@@ -173,6 +184,15 @@ def test_a_bad_method_is_caught_by_name(bad: Callable[[], GradCAM], caught: str)
     contract = check_explainer(bad(), TOYS["plain"], torch.randn(3, 3, 24, 24))
 
     assert caught in [check.name for check in contract.failed], str(contract)
+
+
+def test_what_only_float32_does_not_keep_is_rounding() -> None:
+    contract = check_explainer(_Rounds(), TOYS["plain"], torch.randn(3, 3, 24, 24))
+
+    (check,) = (each for each in contract.checks if each.name == "a batch gives what its pictures give")
+    assert check.status == "inconclusive"
+    assert "not in float64" in check.detail
+    assert contract.passed
 
 
 def test_the_outcome_reads_as_a_table() -> None:

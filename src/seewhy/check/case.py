@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +27,17 @@ from seewhy.targets import TargetLike, Top, as_target
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
 TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
+_FLIPPED = 1e-3  # what it changes where a ReLU, or the winner of a pooling, flips
 _ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED, LOST)
 """How notes begin by which a method says itself that rounding may decide a map."""
 
 
 class BrokenError(Exception):
     """A promise was not kept."""
+
+
+class DiffersError(BrokenError):
+    """Two maps that should be the same differ by so little that rounding may be why."""
 
 
 class UnclearError(Exception):
@@ -76,6 +82,13 @@ class Case:
         target = as_target(self.target).pick(list(rows), self.batch)
         return self.explainer(self.network, images, target, **options)
 
+    @cached_property
+    def in_float64(self) -> Case:
+        """The same on a copy of the network in float64."""
+        module = copy.deepcopy(self.network.module).double()
+        network = Network(module, head=self.network.head, preprocess=self.network.preprocess)
+        return Case(self.explainer, network, self.images, self.target)
+
     def on(self, module: nn.Module) -> Explanation:
         """The same pictures explained on other weights, at the same layers."""
         layers = tuple(dict.fromkeys(site.layer for site in self.result.maps))
@@ -115,9 +128,8 @@ class Case:
         tolerance = OF_DIFFERENCES if self.explainer.subtracts_scores else TOLERANCE
         difference, largest = float((one - other).abs().max()), max(float(other.abs().max()), 1e-30)
         if difference > tolerance * largest:
-            raise BrokenError(
-                f"{what}: differs by {difference:.2g}, {difference / largest:.1g} of the largest"
-            )
+            kind = DiffersError if difference <= _FLIPPED * largest else BrokenError
+            raise kind(f"{what}: differs by {difference:.2g}, {difference / largest:.1g} of the largest")
 
 
 def admission(notes: Sequence[str]) -> str:

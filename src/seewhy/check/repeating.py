@@ -54,8 +54,7 @@ def _several_targets(case: Case) -> None:
 
 def _duplicates(case: Case) -> None:
     found = case.of([0, 1, 0])
-    for values in found.maps.values():
-        case.close(values[2], values[0], "the same picture twice")
+    case.same(found.select([2]), found.select([0]), "the same picture twice")
 
 
 def _without_gradients(case: Case) -> None:
