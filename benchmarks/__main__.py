@@ -11,7 +11,7 @@ from benchmarks import page
 from benchmarks.rows import HEAD
 from benchmarks.sections import SECTIONS, renewed
 from benchmarks.timing import THREADS
-from seewhy.cli.memory import keep_memory
+from seewhy.network.memory import keep_memory
 from seewhy.render.markdown import markdown_table
 
 

@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks import page
 from benchmarks.subjects import data, trained_network
 from seewhy import CrispMask
-from seewhy.cli.memory import keep_memory
 from seewhy.datasets import read
+from seewhy.network.memory import keep_memory
 from seewhy.render.markdown import markdown_table
 from seewhy.render.sheet import sheet
 from seewhy.summaries.display import TILE, member, one_per_picture

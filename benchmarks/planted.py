@@ -13,7 +13,14 @@ from seewhy.zoo.demo import FAULT, MARK
 SEED = 6  # of no training and of no card
 MANY_FORWARDS = (
     *("score-cam", "group-cam", "integrated-grad-cam", "rsi-grad-cam", "layer-integrated-gradients"),
-    *("rise:masks=1000", "occlusion", "crisp-mask", "integrated-gradients", "smooth-grad", "salient-relevance"),
+    *(
+        "rise:masks=1000",
+        "occlusion",
+        "crisp-mask",
+        "integrated-gradients",
+        "smooth-grad",
+        "salient-relevance",
+    ),
 )
 TEXT = """# Planted truth: do maps lie where the evidence is?
 

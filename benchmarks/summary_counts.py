@@ -20,8 +20,8 @@ from torch import nn
 
 from benchmarks import page
 from seewhy import CrispMask, Network, Preprocess, Scenes
-from seewhy.cli.memory import keep_memory
 from seewhy.evaluation.similarity import spearman
+from seewhy.network.memory import keep_memory
 from seewhy.render.markdown import markdown_table
 from seewhy.scenes import CLASSES
 from seewhy.summaries.descriptors import Descriptors

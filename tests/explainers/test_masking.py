@@ -158,9 +158,12 @@ def test_the_chunk_follows_from_the_free_memory(monkeypatch):
     net, images = seewhy.Network.of(network("convolutions")), pictures()
     with net.prepared(images) as arguments:
         study = Study(net, arguments, as_target(None), "")
-        assert masking.fitting(study) == 8
+        monkeypatch.setattr(masking, "is_kept", lambda: True)
+        assert masking.fitting(study) == 32
+        monkeypatch.setattr(masking, "is_kept", lambda: False)
+        assert masking.fitting(study) == 16
         monkeypatch.setattr(masking, "free_memory", lambda device: 50_000)
-        assert 1 <= masking.fitting(study) < 8
+        assert 1 <= masking.fitting(study) < 16
         monkeypatch.setattr(masking, "free_memory", lambda device: 0)
         assert masking.fitting(study) == 1
 

@@ -7,8 +7,8 @@ import sys
 from cyclopts import App, CycloptsError, Parameter
 
 from seewhy import __version__
-from seewhy.cli.memory import keep_memory
 from seewhy.errors import SeewhyError, UsageError
+from seewhy.network.memory import keep_memory
 
 # What a lone `-` becomes: cyclopts would take it for an option without a name.
 STDIN = "<stdin>"

@@ -14,6 +14,7 @@ from torch import Tensor
 from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
+from seewhy.network.memory import is_kept
 from seewhy.network.precision import Precision, autocast, chunked, free_memory, resolved
 from seewhy.network.structures import map_tensors
 from seewhy.targets import BoundTarget
@@ -25,9 +26,9 @@ Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], 
 """Takes picture numbers, mask numbers, scores, and the masks at the picture's size."""
 
 _SHARE = 0.25  # of the free memory that one chunk may need
-# Pictures per forward beyond which nothing gets faster. On processors less is more: outputs of layers that fit the
-# caches, and whose memory is used again instead of being mapped anew, save a third of the time of 32.
-_MOST_ON_CPU, _MOST = 8, 256
+# Pictures per forward beyond which nothing gets faster: elsewhere, and on processors. There each forward lays out the
+# weights anew, which many pictures share; but the C library maps the memory of large outputs anew, unless it is kept.
+_MOST, _MOST_ON_CPU, _MOST_KEPT = 256, 16, 32
 
 
 @dataclass(frozen=True)
@@ -155,5 +156,6 @@ def fitting(study: Study) -> int:
     device = study.arguments[study.arguments.pictures[0]].device
     sizes = sorted((math.prod(shape) for call in study.survey.calls for shape in call.shapes), reverse=True)
     needed = 4 * sum(sizes[:8]) + 1  # a few layers' outputs live at once
-    most = _MOST_ON_CPU if device.type == "cpu" else _MOST
+    on_cpu = _MOST_KEPT if is_kept() else _MOST_ON_CPU
+    most = on_cpu if device.type == "cpu" else _MOST
     return max(1, min(most, int(_SHARE * free_memory(device) / needed)))

@@ -8,13 +8,14 @@ import pytest
 SCRIPT = """
 import resource, sys
 import torch
-from seewhy.cli.memory import keep_memory
+from seewhy.network.memory import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 def used():
     for _ in range(4):
         torch.ones(24 << 20, dtype=torch.uint8), torch.ones(40 << 20, dtype=torch.uint8)
-used()
+for _ in range(5):  # until the pieces have found their places
+    used()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 used()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -37,8 +38,19 @@ def test_memory_that_is_kept_costs_no_page_faults() -> None:
 
 
 def test_elsewhere_nothing_happens(monkeypatch) -> None:
-    from seewhy.cli import memory
+    from seewhy.network import memory
 
     monkeypatch.setattr(memory.sys, "platform", "win32")
     monkeypatch.setattr(memory.ctypes, "CDLL", None)
+    monkeypatch.setattr(memory, "_kept", False)
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
     memory.keep_memory()
+    assert not memory.is_kept()
+
+
+def test_memory_kept_by_the_environment_is_known(monkeypatch) -> None:
+    from seewhy.network import memory
+
+    monkeypatch.setattr(memory, "_kept", False)
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    assert memory.is_kept()

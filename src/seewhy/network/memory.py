@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _LARGEST = 2**31 - 1
+
+_kept = False
 
 
 def keep_memory() -> None:
@@ -16,6 +19,7 @@ def keep_memory() -> None:
     the time of a forward of several pictures. It concerns the whole process and cannot be undone, so commands do it and
     the library does not.
     """
+    global _kept
     if sys.platform != "linux":
         return
     try:
@@ -24,3 +28,9 @@ def keep_memory() -> None:
         return
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, _LARGEST)
+    _kept = True
+
+
+def is_kept() -> bool:
+    """Whether memory is kept: after `keep_memory`, or by the environment variable MALLOC_MMAP_MAX_=0."""
+    return _kept or os.environ.get("MALLOC_MMAP_MAX_") == "0"
