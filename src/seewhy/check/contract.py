@@ -136,4 +136,5 @@ def _by_rounding(name: str, check: Callable[[Case], None], case: Case, error: Di
     repeated = _checked(name, check, case.in_float64)
     if repeated.status == "failed":
         return broken
-    return Check(name, case.network.name, "inconclusive", f"{error}, but not in float64: rounding decides it")
+    why = f"in float64 {repeated.detail}" if repeated.detail else "but not in float64: rounding decides it"
+    return Check(name, case.network.name, "inconclusive", f"{error}, {why}")

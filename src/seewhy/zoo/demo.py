@@ -36,29 +36,23 @@ def load_demo_shortcut(request: Request) -> Loaded:
 
 def load_demo_retriever(request: Request) -> Loaded:
     """The network that gives two pictures of one individual similar embeddings."""
-    if request.num_classes:
-        raise LoadError("'demo-retriever' gives embeddings; it has no classes")
-    module = build_retriever(WIDTH)
-    card = _filled(module, "demo-retriever", request)
-    return Loaded(module, Preprocess.from_card(card))
+    return _without_classes(build_retriever(WIDTH), "demo-retriever", "embeddings", request)
 
 
 def load_demo_clip_retriever(request: Request) -> Loaded:
     """The network that gives two clips of one individual similar embeddings."""
-    if request.num_classes:
-        raise LoadError("'demo-clip-retriever' gives embeddings; it has no classes")
-    module = ClipRetriever(CLIP_WIDTH)
-    card = _filled(module, "demo-clip-retriever", request)
-    return Loaded(module, Preprocess.from_card(card))
+    return _without_classes(ClipRetriever(CLIP_WIDTH), "demo-clip-retriever", "embeddings", request)
 
 
 def load_demo_houses(request: Request) -> Loaded:
     """The network that prices drawn houses by what can be seen of them."""
+    return _without_classes(Pricer(HOUSE_WIDTH), "demo-houses", "prices", request)
+
+
+def _without_classes(module: nn.Module, name: str, gives: str, request: Request) -> Loaded:
     if request.num_classes:
-        raise LoadError("'demo-houses' gives prices; it has no classes")
-    module = Pricer(HOUSE_WIDTH)
-    card = _filled(module, "demo-houses", request)
-    return Loaded(module, Preprocess.from_card(card))
+        raise LoadError(f"{name!r} gives {gives}; it has no classes")
+    return Loaded(module, Preprocess.from_card(_filled(module, name, request)))
 
 
 def _load(name: str, request: Request) -> Loaded:
