@@ -25,6 +25,23 @@ def sections(text: str) -> dict[str, str]:
     return {title: body.strip() for title, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
+def renewed(text: str, introduction: str, titles: Sequence[str], bodies: Mapping[str, str]) -> str:
+    """A page with some sections written anew; the others stay as they are, or absent.
+
+    Args:
+        text: the page so far.
+        introduction: what stands above the sections.
+        titles: the order of the sections; any others of the page follow them.
+        bodies: what shall stand under the headings, by title.
+    """
+    known = sections(text) | dict(bodies)
+    ordered = [
+        *(title for title in titles if title in known),
+        *(title for title in known if title not in titles),
+    ]
+    return "\n".join([introduction, *(f"## {title}\n\n{known[title]}\n" for title in ordered)])
+
+
 def provenance(command: str, packages: Sequence[str]) -> str:
     """One paragraph: the command, the date, the processor, the threads, the versions."""
     versions = ", ".join(f"{each} {_version(each)}" for each in packages)

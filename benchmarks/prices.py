@@ -42,10 +42,9 @@ def main() -> int:
             )
             body = "\n\n".join([*measure(kept, images), written])
             if chosen.write:
-                known = page.sections(target.read_text()) if target.exists() else {}
-                known[title] = body
-                parts = [f"## {each}\n\n{known[each]}\n" for each, _ in SECTIONS.values() if each in known]
-                page.write(target, "\n".join([INTRODUCTION, *parts]))
+                known = target.read_text() if target.exists() else ""
+                titles = [each for each, _ in SECTIONS.values()]
+                page.write(target, page.renewed(known, INTRODUCTION, titles, {title: body}))
             else:
                 print(f"## {title}\n\n{body}\n")
     return 0

@@ -39,10 +39,9 @@ def main() -> int:
         command = f"python -m benchmarks.relevance_page {name} --write"
         body = "\n\n".join([*measure(), page.provenance(command, ["torch", "torchvision", "timm", "seewhy"])])
         if chosen.write:
-            known = page.sections(target.read_text()) if target.exists() else {}
-            known[title] = body
-            parts = [f"## {each}\n\n{known[each]}\n" for each, _ in SECTIONS.values() if each in known]
-            page.write(target, "\n".join([INTRODUCTION, *parts]))
+            known = target.read_text() if target.exists() else ""
+            titles = [each for each, _ in SECTIONS.values()]
+            page.write(target, page.renewed(known, INTRODUCTION, titles, {title: body}))
         else:
             print(f"## {title}\n\n{body}\n")
     return 0

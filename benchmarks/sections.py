@@ -158,13 +158,5 @@ def renewed(text: str, bodies: Mapping[str, str]) -> str:
         text: the page so far.
         bodies: what shall stand under the headings.
     """
-    titles = {section.title for section in SECTIONS.values()}
-    known = page.sections(text)
-    new = {section.title: bodies[name] for name, section in SECTIONS.items() if name in bodies}
-    kept = {title: body for title, body in known.items() if title not in titles}
-    ordered = {
-        section.title: (known | new)[section.title]
-        for section in SECTIONS.values()
-        if section.title in known | new
-    }
-    return "\n".join([INTRODUCTION, *(f"## {title}\n\n{body}\n" for title, body in (ordered | kept).items())])
+    new = {SECTIONS[name].title: body for name, body in bodies.items()}
+    return page.renewed(text, INTRODUCTION, [section.title for section in SECTIONS.values()], new)
