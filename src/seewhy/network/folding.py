@@ -1,14 +1,15 @@
 """Batch norms folded into the convolutions before them: a pass over memory less per layer, the same answers.
 
 It goes by what runs, not by kinds of modules, and leaves the network as it is: while it runs, a convolution is computed
-with other weights, and its batch norm hands on what it is given.
+with other weights, and its batch norm hands on what it is given. What a batch norm subtracts becomes a convolution's
+bias, which must not be rounded to bfloat16: that would move a whole channel, everywhere, to the same side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import signature
+from inspect import Signature, signature
 from typing import Any, TypeVar
 from weakref import ReferenceType, ref
 
@@ -18,12 +19,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seewhy.network.kept_weights import KeptWeights
-from seewhy.network.precision import exact_type
+from seewhy.network.precision import exact_type, fast_in_bfloat16
 from seewhy.network.structures import tensors
 
 R = TypeVar("R")
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+# What torch does not tell of its own functions.
+_CONVOLUTION = signature(lambda input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1: None)
 _NORM = signature(F.batch_norm)
 # What may be asked of a tensor without reading its values.
 _ASKING = frozenset(
@@ -93,7 +96,8 @@ class Folding:
 
         Args:
             forward: the pass.
-            dtype: that convolutions are computed in; their weights' own by default.
+            dtype: that convolutions are computed in; their weights' own by default. In formats of 16 bits only those
+                are folded that can be given a bias of float32: in bfloat16, on processors that are quick at it.
         """
         if self._folds:
             mode = _Folded(self._folds, self._folded, dtype)
@@ -130,11 +134,12 @@ class Folding:
 
         def changed_bias() -> Tensor:
             changed = ((0 if bias is None else bias) - mean.to(exact)) * factor()
-            return (changed if shift is None else changed + shift).to(dtype or weight.dtype)
+            changed = changed if shift is None else changed + shift
+            return changed.to(torch.promote_types(weight.dtype, torch.float32))
 
         return (
             self._kept.get(sources, ("folded weight", fold.eps, dtype), changed_weight),
-            self._kept.get(sources, ("folded bias", fold.eps, dtype), changed_bias),
+            self._kept.get(sources, ("folded bias", fold.eps), changed_bias),
         )
 
 
@@ -170,7 +175,8 @@ class _Watch(TorchFunctionMode):
                         output.readers.append(self._fold(output, each, func, args, kwargs))
         result = func(*args, **kwargs)
         if func in _CONVOLUTIONS:
-            weight, bias = _operands(args, kwargs)
+            asked = _asked(_CONVOLUTION, args, kwargs)
+            weight, bias = asked["weight"], asked["bias"]
             names = self._names.get(id(weight)), self._names.get(id(bias))
             known = names[0] is not None and (bias is None or names[1] is not None)
             self.outputs.append(_Output(ref(result), *names, foldable=known))
@@ -179,9 +185,7 @@ class _Watch(TorchFunctionMode):
     def _fold(self, output: _Output, read: Tensor, func: Any, args: Any, kwargs: Any) -> Fold | None:
         if func is not F.batch_norm or not output.foldable or output.weight is None:
             return None
-        norm = _NORM.bind(*args, **kwargs)
-        norm.apply_defaults()
-        asked = norm.arguments
+        asked = _asked(_NORM, args, kwargs)
         statistics = [asked[name] for name in ("running_mean", "running_var", "weight", "bias")]
         names = tuple(self._names.get(id(each)) for each in statistics)
         known = all(name is not None or each is None for name, each in zip(names, statistics, strict=True))
@@ -219,11 +223,14 @@ class _Folded(TorchFunctionMode):
         self._count += 1
         if fold is None:
             return func(*args, **kwargs)
-        own, _ = _operands(args, kwargs)
-        weight, bias = self._folded(fold, own, self._dtype)
-        rest = {name: value for name, value in kwargs.items() if name not in ("input", "weight", "bias")}
-        picture = args[0] if args else kwargs["input"]
-        result = func(picture, weight, bias, *args[3:], **rest)
+        asked = _asked(_CONVOLUTION, args, kwargs)
+        own = asked["weight"]
+        dtype = self._dtype if self._dtype and own.dtype != torch.float64 else own.dtype  # as autocast has it
+        lower = dtype.itemsize < torch.float32.itemsize
+        if lower and not _takes_exact_bias(dtype, asked):
+            return func(*args, **kwargs)
+        asked["weight"], asked["bias"] = self._folded(fold, own, dtype)
+        result = _with_exact_bias(**asked) if lower else func(**asked)
         self.awaited[id(result)] = result
         return result
 
@@ -239,10 +246,42 @@ def _nothing() -> None:
     return None
 
 
-def _operands(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a convolution."""
-    weight = args[1] if len(args) > 1 else kwargs["weight"]
-    return weight, args[2] if len(args) > 2 else kwargs.get("bias")
+def _asked(of: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of a call by name."""
+    call = of.bind(*args, **kwargs)
+    call.apply_defaults()
+    return call.arguments
+
+
+def _takes_exact_bias(dtype: torch.dtype, asked: Mapping[str, Any]) -> bool:
+    """Whether `_with_exact_bias` can compute this convolution in this number format."""
+    picture: Tensor = asked["input"]
+    return (
+        dtype == torch.bfloat16
+        and picture.device.type == "cpu"
+        and fast_in_bfloat16("cpu")
+        and picture.ndim == asked["weight"].ndim
+        and not isinstance(asked["padding"], str)
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def _with_exact_bias(
+    input: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    """A convolution in bfloat16 with a bias of float32: oneDNN adds it before it rounds; `F.conv2d` does not take it.
+
+    The operator is the one that torch's compiler calls.
+    """
+    axes = weight.ndim - 2
+    padding, stride, dilation = (
+        [each] * axes if isinstance(each, int) else list(each) for each in (padding, stride, dilation)
+    )
+    convolution = torch.ops.mkldnn._convolution_pointwise
+    found: Tensor = convolution(
+        input.to(weight.dtype), weight, bias, padding, stride, dilation, groups, "none", [], ""
+    )
+    return found
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:
