@@ -47,13 +47,18 @@ def test_one_channel_has_weight_one():
     close(ScoreCAM(**FLOAT32)(net, images, target=0).values[:, 0], activation[:, 0], 1e-5)
 
 
-def test_constant_channels_are_scored_and_counted():
+def test_constant_channels_share_the_empty_picture_s_score_and_are_counted():
     net, images = network("pooled linear"), pictures()
     with torch.no_grad():
         net.features[2].bias[3] = -1e3  # never active
+        net.features[2].weight[4] = 0
+        net.features[2].bias[4] = 0.7  # the same everywhere
+    activation, _, _ = pairs(net, images, 0)
     found = ScoreCAM(**FLOAT32)(net, images, target=0)
-    assert all("1 of 6 channels are constant" in notes for notes in found.notes)
-    assert found.cost.forwards == 3 * (1 + 6)
+    assert all("2 of 6 channels are constant" in notes for notes in found.notes)
+    assert found.cost.forwards == 3 * (1 + 4 + 1)
+    expected = [slow_map(net, image, each, 0) for image, each in zip(images, activation, strict=True)]
+    close(found.values[:, 0], np.stack(expected), 1e-4)
 
 
 def test_only_the_channels_that_vary_most_are_scored_if_asked_for():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.network.folding import Folding, folds_in
 from seewhy.network.kept_weights import KeptWeights
+from seewhy.network.precision import fast_in_bfloat16
 
 
 def shaken(module: nn.Module) -> nn.Module:
@@ -138,6 +139,54 @@ def test_weights_that_change_are_folded_anew() -> None:
         folding = Folding(net, folds, KeptWeights(net, network.digest))
         with torch.inference_mode():
             torch.testing.assert_close(folding.run(lambda: net(pictures), None), net(pictures))
+
+
+def in_bfloat16(net: nn.Module, pictures: Tensor, folded: bool) -> Tensor:
+    folds = folds_in(net, lambda: net(pictures)) if folded else {}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        return Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), torch.bfloat16)
+
+
+def convolution(dimensions: int, **options: object) -> nn.Module:
+    """One convolution and its norm, whose mean no bfloat16 is near to."""
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimensions - 1]
+    net = shaken(nn.Sequential(kind(4, 6, 3, **options), norm(6)))
+    net[1].running_mean += 100.2
+    return net
+
+
+@pytest.mark.skipif(not fast_in_bfloat16("cpu"), reason="the processor is not fast in bfloat16")
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "padding": 1, "groups": 2}, {"dilation": 2, "bias": False}]
+)
+def test_in_bfloat16_only_weights_and_answers_are_rounded_not_what_the_norm_subtracts(dimensions, options):
+    net, pictures = (
+        convolution(dimensions, **options),
+        torch.randn(2, 4, *[9] * dimensions).bfloat16().float(),
+    )
+    found = in_bfloat16(net, pictures, folded=True)
+    own, norm = net
+    factor = (norm.running_var.double() + norm.eps).rsqrt() * norm.weight
+    weight = (own.weight * factor.view(-1, *[1] * (dimensions + 1))).bfloat16().double()
+    bias = ((0 if own.bias is None else own.bias) - norm.running_mean.double()) * factor + norm.bias
+    # Calling the layer's own function with other operands says in float64 what is then rounded once.
+    exact = own._conv_forward(pictures.double(), weight, bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
+
+
+def test_in_bfloat16_what_cannot_be_given_an_exact_bias_is_run_as_it_is(monkeypatch):
+    pictures = torch.randn(2, 4, 9, 9)
+    padded = convolution(2, padding="same")
+    assert torch.equal(
+        in_bfloat16(padded, pictures, folded=True), in_bfloat16(padded, pictures, folded=False)
+    )
+    monkeypatch.setattr("seewhy.network.folding.fast_in_bfloat16", lambda _: False)
+    net = convolution(2)
+    assert torch.equal(in_bfloat16(net, pictures, folded=True), in_bfloat16(net, pictures, folded=False))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "googlenet"])

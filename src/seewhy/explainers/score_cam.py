@@ -27,7 +27,8 @@ class ScoreCAM(Explainer):
     """Score-CAM (Wang et al., CVPR workshop 2020): sum_k a_k A_k, a_k the softmax over k of the score of x * N(A_k).
 
     N brings an upsampled feature map to [0, 1]. The paper subtracts the score of an empty picture, which a softmax
-    does not notice (preset `paper`); without it is the form of pytorch-grad-cam (`reference`). One forward per channel.
+    does not notice (preset `paper`); without it is the form of pytorch-grad-cam (`reference`). One forward per channel,
+    and one for all those that are constant, which N makes the empty picture.
     """
 
     title: ClassVar[str] = "Score-CAM"
@@ -66,8 +67,8 @@ class ScoreCAM(Explainer):
     def plan(self, work: Workload, network: Network) -> Cost:
         sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
         most = most_channels(network.module)
-        scored = min(self.channels or most, most) + self.subtract_empty
-        return Cost(forwards=work.pictures * (1 + sites * scored))
+        scored = min(self.channels or most, most)
+        return Cost(forwards=work.pictures * (1 + sites * (scored + 1)))
 
     def request(self, study: Study) -> None:
         study.request(study.layers(self.layer), gradient=False)
@@ -79,9 +80,8 @@ class ScoreCAM(Explainer):
         notes: list[tuple[str, ...]] = [()] * batch
         for site in choice.calls:
             activation = study.feature(site, gradient=False).activation
-            scores, chosen, spent = self._scores(study, site, activation)
+            scores, picked, spent = self._scores(study, site, activation)
             weights = scores.softmax(1) if self.weights == "softmax" else scores
-            picked = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
             maps[site] = torch.einsum("bkt,bkhw->bthw", weights, picked)
             cost += spent
             notes = [(*own, *more) for own, more in zip(notes, _channel_notes(picked, weights), strict=True)]
@@ -90,29 +90,33 @@ class ScoreCAM(Explainer):
 
     def _scores(
         self, study: Study, site: Site, activation: Float[Tensor, "B K h w"]
-    ) -> tuple[Float[Tensor, "B k T"], Tensor, Cost]:
-        """Scores of the channels chosen, which they are (B, k), and what it took."""
+    ) -> tuple[Float[Tensor, "B k T"], Float[Tensor, "B k h w"], Cost]:
+        """Scores of the channels chosen, these channels, and what it took."""
         batch, channels = activation.shape[:2]
         height, width = study.arguments[site.input].shape[-2:]
         count = min(self.channels or channels, channels)
         chosen = torch.arange(channels, device=activation.device).expand(batch, -1)
         if count < channels:
             chosen = activation.flatten(2).var(2).topk(count, dim=1).indices
-        found = activation.new_zeros((batch, count + self.subtract_empty, study.scores.shape[1]))
+        native = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
+        varies = native.amax((2, 3)) > native.amin((2, 3))
+        # The last number stands for the empty picture.
+        empty = torch.full_like(varies[:, :1], self.subtract_empty) | ~varies.all(1, keepdim=True)
+        found = activation.new_zeros((batch, count + 1, study.scores.shape[1]))
 
         def masks(rows: Tensor, numbers: Tensor) -> Tensor:
-            # The last number stands for the empty picture, if it is asked for.
-            native = activation[rows, chosen[rows, numbers.clamp_max(count - 1)]]
-            full = normalized(upsample(native[:, None], (height, width))[:, 0])
+            asked = native[rows, numbers.clamp_max(count - 1)]
+            full = normalized(upsample(asked[:, None], (height, width))[:, 0])
             return full * (numbers < count)[:, None, None]
 
         def collect(rows: Tensor, numbers: Tensor, scores: Tensor, _masks: Tensor) -> None:
             found[rows, numbers] = scores
 
         how = Masking(score=self.score, precision=self.precision)
-        cost = score_masked(study, site.input, found.shape[1], masks, collect, how)
-        scores = found[:, :count] - found[:, count:] if self.subtract_empty else found
-        return scores, chosen, cost
+        wanted = torch.cat([varies, empty], 1)
+        cost = score_masked(study, site.input, count + 1, masks, collect, how, wanted)
+        scores = torch.where(varies[:, :, None], found[:, :count], found[:, count:])
+        return (scores - found[:, count:] if self.subtract_empty else scores), native, cost
 
 
 def normalized(maps: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:
