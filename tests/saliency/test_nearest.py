@@ -1,11 +1,13 @@
 """The search for nearest patches, against sorting all distances in double precision."""
 
+import numpy as np
 import pytest
 import torch
 
+import seewhy
 from seewhy.saliency import nearest
 from seewhy.saliency.nearest import mean_of_nearest
-from seewhy.saliency.patches import Patches, PatchGrid
+from seewhy.saliency.patches import Patches, PatchGrid, around_pixels, sampled
 
 
 def setting(batch=2, h=9, w=11, count=900, length=20, noise=1.0, seed=0):
@@ -63,6 +65,43 @@ def test_single_precision_alone_would_leave_nearer_patches_out(monkeypatch) -> N
     monkeypatch.undo()
     assert unproven > 1e-6
     assert (mean_of_nearest(queries, others, 10, 3.0).double() - expected).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-2])
+def test_reduced_patches_keep_their_norms_and_are_never_farther_apart(noise) -> None:
+    values = setting(noise=noise)[1].values.double()
+    axes = torch.linalg.qr(torch.randn(2, 20, 5, dtype=torch.float64)).Q
+    less = nearest._reduced(values, axes)
+    assert less.shape == (2, 900, 6)
+    torch.testing.assert_close(less.norm(dim=2), values.norm(dim=2), rtol=1e-12, atol=0)
+    apart, before = (
+        torch.cdist(each, each, compute_mode="donot_use_mm_for_euclid_dist") for each in (less, values)
+    )
+    assert (apart <= before + 1e-7).all()
+
+
+@pytest.mark.parametrize(("rest", "least", "most"), [(nearest._REST, 0, 0.01), (0.1, 0.1, 0.9)])
+def test_what_reduced_patches_do_not_settle_is_searched_for_with_whole_ones(
+    rest, least, most, monkeypatch
+) -> None:
+    picture = seewhy.Scenes(1, seed=3)[0].image.resize((96, 96))
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
+    queries, others = around_pixels(pixels, (1, 1), 7, 1), sampled([pixels], (1, 1), 7, 2)
+    asked, call = [], nearest._Search.__call__
+
+    def counting(self, chosen, *rest):
+        asked.append((self.axes is None, chosen.shape[1]))
+        return call(self, chosen, *rest)
+
+    monkeypatch.setattr(nearest, "_REST", rest)
+    monkeypatch.setattr(nearest._Search, "__call__", counting)
+    found = mean_of_nearest(queries, others, 64, 3.0)
+    monkeypatch.undo()
+    whole = sum(count for is_whole, count in asked if is_whole)
+    assert sum(count for is_whole, count in asked if not is_whole) == 96 * 96
+    assert least <= whole / 96**2 <= most
+    few = PatchGrid(queries.values.view(1, 96, -1, 147)[:, ::24].flatten(1, 2), queries.y[::24], queries.x)
+    torch.testing.assert_close(found.double()[:, ::24], slow(few, others, 64, 3.0), atol=1e-6, rtol=0)
 
 
 def test_lower_precision_asked_for_elsewhere_does_not_reach_the_search() -> None:
