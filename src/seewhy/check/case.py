@@ -27,7 +27,9 @@ from seewhy.targets import TargetLike, Top, as_target
 # Relative to the largest value of a map: what another batch size may change in float32, where values follow scores
 # and gradients, and where they are small differences of scores.
 TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
-_FLIPPED = 1e-3  # what it changes where a ReLU, or the winner of a pooling, flips
+# What it changes where a ReLU, or the winner of a pooling, flips: up to 0.005 of the gradient at the pixels of a
+# ResNet-50 with random weights. That the method is not to blame is then shown in float64.
+_FLIPPED = 1e-2
 _ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED, LOST)
 """How notes begin by which a method says itself that rounding may decide a map."""
 
