@@ -90,6 +90,14 @@ class _Rounds(_LeaksALittle):
         return super().spoil(values, study) if study.network.dtype == torch.float32 else values
 
 
+class _RoundsMuch(_Spoiled):
+    """By as much as bfloat16 would, which a network in float64 is spared."""
+
+    def spoil(self, values: Tensor, study: Study) -> Tensor:
+        leak = 4e-3 * values.mean(0, keepdim=True)
+        return values + leak if study.network.dtype == torch.float32 else values
+
+
 class _DependsOnOrder(_Spoiled):
     def spoil(self, values: Tensor, study: Study) -> Tensor:
         return values * torch.arange(1, len(values) + 1)[:, None, None, None]
@@ -166,6 +174,7 @@ class _ChangesRandomState(_Spoiled):
         (_ScaledByBatch, "a batch gives what its pictures give"),
         (_ScaledByBatch, "the chunk size changes nothing"),
         (_LeaksALittle, "a batch gives what its pictures give"),
+        (_RoundsMuch, "a batch gives what its pictures give"),
         (_DependsOnOrder, "the order of the pictures changes nothing"),
         (_Random, "the same call gives the same map"),
         (_MixesTargets, "several targets give what single ones give"),

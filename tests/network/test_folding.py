@@ -1,5 +1,6 @@
 """Folded batch norms give what the network gives, and whatever else reads a convolution keeps it as it is."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ def test_only_what_a_norm_alone_reads_is_folded_and_the_answers_stay(kind, folde
 
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     with torch.inference_mode():
-        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), None)
+        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures))
         for one, other in zip(values(found), values(net(pictures)), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
@@ -120,8 +121,8 @@ def test_a_pass_that_computes_something_else_is_run_as_it_is(change) -> None:
     assert sorted(folds) == [0]
     folding = Folding(net, folds, KeptWeights(net, ""))
     with torch.inference_mode():
-        assert torch.equal(folding.run(lambda: net(pictures), None), net(pictures))
-        assert torch.equal(folding.run(lambda: net(pictures), None), net(pictures))
+        assert torch.equal(folding.run(lambda: net(pictures)), net(pictures))
+        assert torch.equal(folding.run(lambda: net(pictures)), net(pictures))
 
 
 def test_the_norms_of_a_network_in_training_are_left_alone() -> None:
@@ -138,13 +139,13 @@ def test_weights_that_change_are_folded_anew() -> None:
         net.first.weight.data *= factor
         folding = Folding(net, folds, KeptWeights(net, network.digest))
         with torch.inference_mode():
-            torch.testing.assert_close(folding.run(lambda: net(pictures), None), net(pictures))
+            torch.testing.assert_close(folding.run(lambda: net(pictures)), net(pictures))
 
 
 def in_bfloat16(net: nn.Module, pictures: Tensor, folded: bool) -> Tensor:
     folds = folds_in(net, lambda: net(pictures)) if folded else {}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        return Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), torch.bfloat16)
+        return Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures))
 
 
 def convolution(dimensions: int, **options: object) -> nn.Module:
@@ -178,6 +179,41 @@ def test_in_bfloat16_only_weights_and_answers_are_rounded_not_what_the_norm_subt
     torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-4)
 
 
+@pytest.mark.skipif(not fast_in_bfloat16("cpu"), reason="the processor is not fast in bfloat16")
+def test_what_a_network_computes_in_its_own_number_format_stays_in_it():
+    own = convolution(2)
+
+    class Guarded(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+
+    class Lower(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(x)
+
+    pictures = torch.randn(2, 4, 9, 9)
+    assert in_bfloat16(Guarded(*own), pictures, folded=True).dtype == torch.float32
+    net = Lower(*own)
+    folds = folds_in(net, lambda: net(pictures))
+    with torch.inference_mode():
+        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures))
+    assert torch.equal(found, in_bfloat16(own, pictures, folded=True))
+
+
+@pytest.mark.skipif(not fast_in_bfloat16("cpu"), reason="the processor is not fast in bfloat16")
+@pytest.mark.parametrize("stride", [np.int64(2), torch.tensor(2), (2, 1)])
+def test_a_stride_may_be_given_in_any_form(stride):
+    class Functional(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(F.conv2d(x, self.first.weight, self.first.bias, stride))
+
+    net, pictures = shaken(Functional()), torch.randn(2, 3, 9, 9)
+    expected = in_bfloat16(net, pictures, folded=False)
+    torch.testing.assert_close(in_bfloat16(net, pictures, folded=True), expected, rtol=0.02, atol=0.02)
+
+
 def test_in_bfloat16_what_cannot_be_given_an_exact_bias_is_run_as_it_is(monkeypatch):
     pictures = torch.randn(2, 4, 9, 9)
     padded = convolution(2, padding="same")
@@ -200,7 +236,7 @@ def test_real_networks_are_folded_whole(name) -> None:
     heads = 2 if name == "googlenet" else 0  # run in training only
     assert len(folds) == convolutions - squeezers - heads
     with torch.inference_mode():
-        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures), None)
+        found = Folding(net, folds, KeptWeights(net, "")).run(lambda: net(pictures))
         torch.testing.assert_close(
             found, net(pictures), rtol=1e-4, atol=1e-5 * float(net(pictures).abs().max())
         )

@@ -15,7 +15,7 @@ from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
 from seewhy.network.memory import is_kept
-from seewhy.network.precision import Precision, autocast, chunked, free_memory, resolved
+from seewhy.network.precision import Precision, autocast, chunked, free_memory
 from seewhy.network.structures import map_tensors
 from seewhy.targets import BoundTarget
 
@@ -126,9 +126,8 @@ def answers(
         precision: the number format of the forwards.
     """
     arguments, module = study.arguments.showing(shown, rows), study.network.module
-    lower = torch.bfloat16 if resolved(precision, rows.device) == "bfloat16" else None
     with torch.inference_mode(), autocast(precision, rows.device):
-        outputs = study.folding.run(lambda: arguments.call(module), lower)
+        outputs = study.folding.run(lambda: arguments.call(module))
     with torch.no_grad():
         return question.select(rows.cpu())(map_tensors(_plain, outputs))
 

@@ -80,11 +80,11 @@ class ScoreCAM(Explainer):
         notes: list[tuple[str, ...]] = [()] * batch
         for site in choice.calls:
             activation = study.feature(site, gradient=False).activation
-            scores, picked, spent = self._scores(study, site, activation)
+            scores, scored, spent = self._scores(study, site, activation)
             weights = scores.softmax(1) if self.weights == "softmax" else scores
-            maps[site] = torch.einsum("bkt,bkhw->bthw", weights, picked)
+            maps[site] = torch.einsum("bkt,bkhw->bthw", weights, scored)
             cost += spent
-            notes = [(*own, *more) for own, more in zip(notes, _channel_notes(picked, weights), strict=True)]
+            notes = [(*own, *more) for own, more in zip(notes, _channel_notes(scored, weights), strict=True)]
         found = [(*remarks(list(maps.values()), row), *own) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), choice.reason, cost)
 
@@ -98,15 +98,15 @@ class ScoreCAM(Explainer):
         chosen = torch.arange(channels, device=activation.device).expand(batch, -1)
         if count < channels:
             chosen = activation.flatten(2).var(2).topk(count, dim=1).indices
-        native = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
-        varies = native.amax((2, 3)) > native.amin((2, 3))
+        scored = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
+        varies = scored.amax((2, 3)) > scored.amin((2, 3))
         # The last number stands for the empty picture.
         empty = torch.full_like(varies[:, :1], self.subtract_empty) | ~varies.all(1, keepdim=True)
         found = activation.new_zeros((batch, count + 1, study.scores.shape[1]))
 
         def masks(rows: Tensor, numbers: Tensor) -> Tensor:
-            asked = native[rows, numbers.clamp_max(count - 1)]
-            full = normalized(upsample(asked[:, None], (height, width))[:, 0])
+            native = scored[rows, numbers.clamp_max(count - 1)]
+            full = normalized(upsample(native[:, None], (height, width))[:, 0])
             return full * (numbers < count)[:, None, None]
 
         def collect(rows: Tensor, numbers: Tensor, scores: Tensor, _masks: Tensor) -> None:
@@ -115,8 +115,9 @@ class ScoreCAM(Explainer):
         how = Masking(score=self.score, precision=self.precision)
         wanted = torch.cat([varies, empty], 1)
         cost = score_masked(study, site.input, count + 1, masks, collect, how, wanted)
-        scores = torch.where(varies[:, :, None], found[:, :count], found[:, count:])
-        return (scores - found[:, count:] if self.subtract_empty else scores), native, cost
+        scores, of_empty = found[:, :count], found[:, count:]
+        scores = torch.where(varies[:, :, None], scores, of_empty)
+        return (scores - of_empty if self.subtract_empty else scores), scored, cost
 
 
 def normalized(maps: Float[Tensor, "M H W"]) -> Float[Tensor, "M H W"]:

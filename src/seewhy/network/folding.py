@@ -7,7 +7,7 @@ bias, which must not be rounded to bfloat16: that would move a whole channel, ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Signature, signature
 from typing import Any, TypeVar
@@ -89,18 +89,15 @@ class Folding:
         self._kept = kept
         self._folds = folds
 
-    def run(self, forward: Callable[[], R], dtype: torch.dtype | None) -> R:
+    def run(self, forward: Callable[[], R]) -> R:
         """What a pass without a graph returns.
 
         A pass that computes something else than the one that was watched is run again as it is, as are all later ones.
-
-        Args:
-            forward: the pass.
-            dtype: that convolutions are computed in; their weights' own by default. In formats of 16 bits only those
-                are folded that can be given a bias of float32: in bfloat16, on processors that are quick at it.
+        Of convolutions in 16 bits only those are folded that can be given a bias of float32: in bfloat16, on processors
+        that are quick at it.
         """
         if self._folds:
-            mode = _Folded(self._folds, self._folded, dtype)
+            mode = _Folded(self._folds, self._folded)
             try:
                 with mode:
                     found = forward()
@@ -111,8 +108,8 @@ class Folding:
             self._folds = {}
         return forward()
 
-    def _folded(self, fold: Fold, own: Tensor, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution with its batch norm in them."""
+    def _folded(self, fold: Fold, own: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight, in a number format, and bias of a convolution with its batch norm in them."""
         weight = self._named[fold.weight]
         if own is not weight:
             raise _OtherwiseError
@@ -130,7 +127,7 @@ class Folding:
 
         def changed_weight() -> Tensor:
             changed = weight.to(exact) * factor().view(-1, *[1] * (weight.ndim - 1))
-            return changed.to(dtype or weight.dtype)
+            return changed.to(dtype)
 
         def changed_bias() -> Tensor:
             changed = ((0 if bias is None else bias) - mean.to(exact)) * factor()
@@ -200,11 +197,10 @@ class _Folded(TorchFunctionMode):
     def __init__(
         self,
         folds: Folds,
-        folded: Callable[[Fold, Tensor, torch.dtype | None], tuple[Tensor, Tensor]],
-        dtype: torch.dtype | None,
+        folded: Callable[[Fold, Tensor, torch.dtype], tuple[Tensor, Tensor]],
     ) -> None:
         super().__init__()
-        self._folds, self._folded, self._dtype = folds, folded, dtype
+        self._folds, self._folded = folds, folded
         self._count = 0
         self._passed: dict[int, ReferenceType[Tensor]] = {}
         self.awaited: dict[int, Tensor] = {}
@@ -225,7 +221,7 @@ class _Folded(TorchFunctionMode):
             return func(*args, **kwargs)
         asked = _asked(_CONVOLUTION, args, kwargs)
         own = asked["weight"]
-        dtype = self._dtype if self._dtype and own.dtype != torch.float64 else own.dtype  # as autocast has it
+        dtype = _computed_in(own)
         lower = dtype.itemsize < torch.float32.itemsize
         if lower and not _takes_exact_bias(dtype, asked):
             return func(*args, **kwargs)
@@ -253,6 +249,13 @@ def _asked(of: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> d
     return call.arguments
 
 
+def _computed_in(weight: Tensor) -> torch.dtype:
+    """The number format of a convolution with this weight, as autocast has it where it is called."""
+    kind = weight.device.type
+    casts = torch.is_autocast_enabled(kind) and weight.dtype != torch.float64
+    return torch.get_autocast_dtype(kind) if casts else weight.dtype
+
+
 def _takes_exact_bias(dtype: torch.dtype, asked: Mapping[str, Any]) -> bool:
     """Whether `_with_exact_bias` can compute this convolution in this number format."""
     picture: Tensor = asked["input"]
@@ -275,7 +278,8 @@ def _with_exact_bias(
     """
     axes = weight.ndim - 2
     padding, stride, dilation = (
-        [each] * axes if isinstance(each, int) else list(each) for each in (padding, stride, dilation)
+        list(each) if isinstance(each, Sequence) else [int(each)] * axes
+        for each in (padding, stride, dilation)
     )
     convolution = torch.ops.mkldnn._convolution_pointwise
     found: Tensor = convolution(

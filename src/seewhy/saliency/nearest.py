@@ -13,7 +13,7 @@ from seewhy.saliency.patches import Patches, PatchGrid
 _SPARE = 24  # candidates beyond K: they show that nothing nearer was left out
 _REST = 2e-3  # of the variance, that reduced patches hold in one number
 _WORTH = 0.75  # of a patch's length, beyond which reducing saves nothing
-_TOLERANCE = 2e-7  # of a mean distance, beyond which it is computed again in double precision
+_TOLERANCE = 2e-7  # of a mean distance, beyond which it is searched for again
 _GROUP = 8  # candidates of which the nearest is looked at first
 _ON_CPU = 1 << 22  # distances at once, on processors: few enough for the caches, many enough for the calls
 _GATHERED = 1 << 20  # numbers of candidates at once, on processors
@@ -97,9 +97,9 @@ def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Float[Tensor, "B q"], F
 
 
 def _principal(database: Float[Tensor, "B n d"]) -> Float[Tensor, "B d m"] | None:
-    """The directions that hold nearly all of the variance; None where these are most of them."""
-    centred = database.double()
-    spread, directions = torch.linalg.eigh(centred.mT @ centred)  # ascending
+    """The directions that hold nearly all of what lies around zero; None where these are most of them."""
+    exact = database.double()
+    spread, directions = torch.linalg.eigh(exact.mT @ exact)  # ascending
     rest = spread.clamp_min(0).cumsum(1)
     spare = int((rest <= _REST * rest[:, -1:]).sum(1).amin())
     length = database.shape[2]
@@ -156,7 +156,7 @@ class _Search:
         if self.candidates > self.nearest:
             found = found.topk(self.nearest, 2, largest=False, sorted=False).values
         mean = found.mean(2).float()
-        if self.nearest == self.database.shape[1] or self.database.dtype == torch.float64:
+        if self.candidates == self.database.shape[1] or self.database.dtype == torch.float64:
             return mean, torch.zeros_like(mean)
         # A sum of m products is off by at most m u times the sum of their magnitudes, here (|q| + |p|)²; the norms, the
         # factor and what patches were reduced to are off by a few u more, u being half of epsilon. Patches that were
