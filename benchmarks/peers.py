@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +19,7 @@ from seewhy.network.load import import_torchvision
 
 GRAD_CAM, CAPTUM, TORCHCAM = "pytorch-grad-cam", "captum", "torchcam"
 ALL = (GRAD_CAM, CAPTUM, TORCHCAM)
+CAPTUM_EPSILON = 1e-9  # of its LRP
 _DISTRIBUTIONS = {GRAD_CAM: "grad-cam", CAPTUM: "captum", TORCHCAM: "torchcam"}
 
 _PYTORCH_GRAD_CAM = {
@@ -116,6 +117,16 @@ def captum_pixels(
             images.clone(), target=list(classes), **options
         )
     return np.asarray(found.detach().double())
+
+
+@contextmanager
+def captum_relevance(module: nn.Module) -> Iterator[Callable[[Tensor, int], Tensor]]:
+    """captum's LRP, by its epsilon rule everywhere: maps (B, C, H, W)."""
+    with _importing():
+        from captum.attr import LRP
+
+        method: Any = LRP(_without_in_place(module))
+        yield lambda images, target: method.attribute(images.clone(), target=target).detach()
 
 
 def _without_in_place(module: nn.Module) -> nn.Module:

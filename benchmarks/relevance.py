@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rows import Row, at_most
+from benchmarks import peers
+from benchmarks.rows import Row, at_least, at_most
 from benchmarks.timing import THREADS, interleaved
 from seewhy import LRP, Network, load
 from seewhy.relevance.composites import CompositeName
 
 BATCH, SIZE = 8, 224
-NETWORKS = ("vgg11", "resnet18")
+NETWORKS = PLAIN, _ = ("vgg11", "resnet18")
 YARDSTICK = "forward + input gradient"
 MEMORY = 1.5
 _BOUNDS: dict[CompositeName, float] = {
@@ -36,6 +37,7 @@ def rows(remarks: list[str]) -> Iterator[Row]:
         yield from speed(name, remarks)
         for composite in _BOUNDS:
             yield peak(name, composite)
+    yield beside_captum(remarks)
 
 
 def speed(name: str, remarks: list[str]) -> Iterator[Row]:
@@ -50,6 +52,24 @@ def speed(name: str, remarks: list[str]) -> Iterator[Row]:
         yield at_most(
             f"lrp:composite={composite}, {name}, {BATCH} pictures", YARDSTICK, times, composite, bound
         )
+
+
+def beside_captum(remarks: list[str]) -> Row:
+    """The epsilon rule everywhere on a plain chain, where captum's relevance is right; sums of branches it refuses."""
+    network, images = _setting(PLAIN)
+    rule = f"epsilon:epsilon={peers.CAPTUM_EPSILON}"
+    ours = LRP.checked({"rules": {"convolution": rule, "linear": rule}})
+    with peers.captum_relevance(network.module) as theirs:
+        times = interleaved(
+            {peers.CAPTUM: lambda: theirs(images, 3), "ours": lambda: ours(network, images, 3)}, rounds=5
+        )
+        expected = theirs(images, 3)
+    difference = (ours(network, images, 3).values[:, 0] - expected).abs().max() / expected.abs().max()
+    remarks.append(
+        f"lrp beside captum: {times}; the maps differ by {float(difference):.1e} of the largest value"
+    )
+    name = f"lrp by the epsilon rule, {PLAIN}, {BATCH} pictures"
+    return at_least(name, peers.titled(peers.CAPTUM), times, peers.CAPTUM, "ours", 1.0)
 
 
 def peak(name: str, composite: str) -> Row:

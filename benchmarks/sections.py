@@ -118,8 +118,9 @@ are. A map includes the look-up; the bank is in memory. Building is counted from
         f"""\
 {relevance.BATCH} pictures, frozen weights. The yardstick is a forward with a graph and the gradient of a score at the
 pixels. A call of ours includes the choice of rules, the notes and the books; changed weights are kept from the first
-call on. Memory is what the resident process grows by in its first call, and so includes those weights.""",
-        ("torchvision",),
+call on. Memory is what the resident process grows by in its first call, and so includes those weights. captum's LRP is
+compared where it is right, by the epsilon rule on a chain of layers.""",
+        ("torchvision", "captum"),
         relevance.rows,
     ),
     "saliency": Section(
