@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import seewhy
 from seewhy import registry
 from seewhy.errors import InputError
 from seewhy.explainers.base import Workload
+from seewhy.settings import listed
 
 NAMES = ["cam", "grad-cam", "grad-cam++", "x-grad-cam", "hires-cam", "layer-cam", "eigen-cam"]
 ENTRIES = {entry.name: entry for entry in registry.explainers()}
@@ -107,9 +109,18 @@ def test_a_spec_with_settings_makes_the_method():
     assert seewhy.make("eigen-cam:preset=reference") == seewhy.EigenCAM(centre=True)
 
 
+def test_settings_that_hold_commas_are_written_as_a_json_object():
+    rules = {"convolution": "gamma:gamma=0.5", "linear": "epsilon"}
+    spec = f"lrp:{json.dumps({'rules': rules, 'bias': 'ignore'})}"
+    assert seewhy.make(spec) == seewhy.LRP.checked({"rules": rules, "bias": "ignore"})
+    assert seewhy.make('eigen-cam:{"preset": "reference"}') == seewhy.EigenCAM(centre=True)
+    assert listed(["cam,rise:masks=5,seed=1", spec]) == ["cam", "rise:masks=5,seed=1", spec]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ('lrp:{"rules": {"convolution"}}', "is not a JSON object"),
         ("grad-cam:layers=a", "GradCAM: layers: .*its settings are layer, sign, precision"),
         ("grad-cam:sign", "key=value"),
         ("grad-cam:sign=2", "GradCAM: sign"),

@@ -37,21 +37,17 @@ class Settings(BaseModel):
 
     @classmethod
     def from_text(cls: type[S], text: str, **settings: Any) -> S:
-        """From `key=value,key=value`, as a command line gives it, where `preset` is a key too.
+        """From `key=value,key=value` or a JSON object, as a command line gives it, where `preset` is a key too.
 
         Raises:
             InputError: no such setting or preset, or a value that does not fit.
+
+        Example:
+            >>> from seewhy import LRP
+            >>> LRP.from_text('{"rules": {"convolution": "gamma", "linear": "epsilon"}}').name
+            'lrp'
         """
-        chosen: dict[str, Any] = dict(settings)
-        for part in filter(None, text.split(",")):
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise InputError(
-                    f"{text!r}: write settings as key=value, separated by commas; values that hold commas are given "
-                    "to Python's make(name, key=value)"
-                )
-            key = key.strip().replace("-", "_")
-            chosen[key] = cls._typed(key, value.strip())
+        chosen = {**settings, **(_from_json(text) if text.startswith("{") else cls._from_pairs(text))}
         preset = chosen.pop("preset", None)
         return cls.from_preset(preset, **chosen) if preset else cls.checked(chosen)
 
@@ -75,6 +71,20 @@ class Settings(BaseModel):
             ) from None
 
     @classmethod
+    def _from_pairs(cls, text: str) -> dict[str, object]:
+        chosen = {}
+        for part in filter(None, text.split(",")):
+            key, equals, value = part.partition("=")
+            if not equals:
+                raise InputError(
+                    f"{text!r}: write settings as key=value, separated by commas, or, where values hold commas, as a "
+                    'JSON object: {"key": value}'
+                )
+            key = key.strip().replace("-", "_")
+            chosen[key] = cls._typed(key, value.strip())
+        return chosen
+
+    @classmethod
     def _typed(cls, key: str, text: str) -> object:
         """A setting written as text: several joined by `+`, a number where the field holds numbers.
 
@@ -95,15 +105,26 @@ class Settings(BaseModel):
 def listed(texts: Iterable[str]) -> list[str]:
     """Names with their settings, from lists; `key=value` goes on with what stands before it.
 
+    A text with a JSON object is one name with its settings.
+
     Example:
         >>> listed(["grad-cam,rise:masks=500,cells=7", "cam"])
         ['grad-cam', 'rise:masks=500,cells=7', 'cam']
     """
     found: list[str] = []
     for text in texts:
-        for place, part in enumerate(each.strip() for each in text.split(",")):
+        parts = [text] if ":{" in text else text.split(",")
+        for place, part in enumerate(each.strip() for each in parts):
             if place and "=" in part and ":" not in part:
                 found[-1] += f",{part}"
             elif part:
                 found.append(part)
+    return found
+
+
+def _from_json(text: str) -> dict[str, object]:
+    try:
+        found: dict[str, object] = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is not a JSON object: {error}") from error
     return found

@@ -57,8 +57,8 @@ def explain(
 
     Args:
         out: Folder for the report, the results and the maps; made if need be.
-        method: A method, with settings after a colon (grad-cam:layer=layer3,sign=-1); repeat for several.
-            `seewhy methods` lists them. Grad-CAM by default.
+        method: A method, with settings after a colon (grad-cam:layer=layer3,sign=-1, or a JSON object); repeat for
+            several. `seewhy methods` lists them. Grad-CAM by default.
         target: What is explained: predicted, a class number or name, top3, or A-B for A rather than B.
         layer: A layer by name; repeat for several. `seewhy layers` lists them and the automatic choice.
         labels: CSV of file name and true class (number or name), to tell right from wrong.
