@@ -147,6 +147,16 @@ def test_the_reference_says_itself_what_its_unpooling_loses():
     assert not any(note.startswith("not conserved") for notes in kept.notes for note in notes)
 
 
+def test_the_note_of_every_map_says_the_relative_error_whatever_it_is():
+    net, images = bias_free_with_shapes(), pictures().float()
+    for method in (LRP(), LRP.from_preset("reference")):
+        errors = method.conservation(net, images).error
+        for notes, error in zip(method(net, images).notes, errors, strict=True):
+            (books,) = (note for note in notes if note.startswith("relevance "))
+            # Of one digit; of errors that are rounding only the size is the same from one pass to the next.
+            assert float(books.rpartition(", relative error ")[2]) == pytest.approx(float(error), 0.06, 1e-6)
+
+
 def test_a_note_says_where_stabilisers_leave_nothing_for_the_pixels() -> None:
     torch.manual_seed(0)
     faint = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))

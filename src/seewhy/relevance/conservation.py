@@ -12,7 +12,7 @@ from torch import Tensor
 from seewhy.network.precision import exact_type
 
 BOUND = 1e-3
-"""Share of the relevance that may be unaccounted for before a note says so."""
+"""Share of the relevance that may be unaccounted for before a note warns of it."""
 LOST = "hardly any relevance arrives"
 """How a note begins where biases and stabilisers take so much that what arrives is rounding."""
 _LEAST = 1e-6  # share of the relevance that is more than rounding
@@ -56,7 +56,7 @@ class Conservation:
             )
             said.append(
                 f"relevance {started:.4g} = {arrived:.4g} at the pixels + {bias:.4g} in biases "
-                f"+ {stabiliser:.4g} in stabilisers{sums}"
+                f"+ {stabiliser:.4g} in stabilisers{sums}, relative error {float(self.error[row, target]):.2g}"
             )
         if bool((self.arrived[row].abs() < _LEAST * self.started[row].abs()).any()):
             said.append(f"{LOST}: less than {_LEAST:g} of it; the map shows rounding")
