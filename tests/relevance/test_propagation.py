@@ -17,7 +17,7 @@ from seewhy.network.kept_weights import _kept
 from seewhy.relevance.affine import Affine
 from seewhy.relevance.composites import Composite
 from seewhy.relevance.propagate import trace
-from seewhy.relevance.rules import Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZBox, ZPlus
+from seewhy.relevance.rules import Constant, Epsilon, Flat, Gamma, Halves, Pass, Unpool, WSquare, ZBox, ZPlus
 
 COMPOSITES = [
     "epsilon-plus",
@@ -191,6 +191,37 @@ def test_of_a_product_the_signal_gets_all_and_two_signals_get_halves(gate, share
     found, _ = sent_back(gated, image, {}, torch.ones(()))
     score = float(gated(image))
     torch.testing.assert_close(found.flatten(), torch.tensor([*shares, 0]).double() * score)
+
+
+DIVISIONS = {
+    "operator": lambda x: x[:, :1] / x[:, 1:2],
+    "function": lambda x: torch.div(x[:, :1], other=x[:, 1:2]),
+    "in place": lambda x: x[:, :1].clone().div_(x[:, 1:2]),
+}
+
+
+@pytest.mark.parametrize("division", DIVISIONS.values(), ids=DIVISIONS)
+def test_a_denominator_that_carries_relevance_is_refused_and_can_be_taken_as_constant(division):
+    divided = Called(1, lambda x, _: division(x).flatten(1)).double()
+    image = torch.tensor([3.0, 2.0, 7.0]).double().reshape(1, 3, 1, 1)
+    with pytest.raises(NotApplicableError, match=r"LRP\(rules=\{'division': \.\.\.\}\): 'constant'"):
+        sent_back(divided, image, {}, torch.ones(()))
+    found, _ = sent_back(divided, image, {"division": Constant()}, torch.ones(()))
+    assert found.flatten().tolist() == [1.5, 0, 0]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_constant_over_a_constant_denominator_counts_as_a_bias(in_place):
+    def reciprocal(x, _):
+        one = torch.ones_like(x[:, :1])
+        over = one.div_(x[:, 1:2]) if in_place else one.div(x[:, 1:2])
+        return (x[:, :1] + (one if in_place else over)).flatten(1)
+
+    net = Called(1, reciprocal).double()
+    image = torch.tensor([3.0, 2.0, 7.0]).double().reshape(1, 3, 1, 1)
+    books = LRP(rules={"division": "constant"}).conservation(net, image, 0)
+    assert books.bias.item() == pytest.approx(0.5)
+    assert books.arrived.item() == pytest.approx(3)
 
 
 class Attention(nn.Module):

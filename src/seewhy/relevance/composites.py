@@ -34,6 +34,8 @@ CompositeName = Literal[
 
 FIRST = "first"
 """The kind of convolutions and linear layers that read the pictures themselves."""
+DIVISION = "division"
+"""The kind of quotients whose denominator carries relevance."""
 
 _BY_ITSELF = Epsilon(epsilon=STABILISER)
 _COMMON: dict[str, Settings] = {
@@ -72,6 +74,7 @@ ACCEPTED: Mapping[str, tuple[type[Settings], ...]] = {
     Operation.MAX_POOL.value: (Route, Unpool),
     Operation.ADD.value: (Epsilon,),
     Operation.MULTIPLY.value: (Gate, Halves),
+    DIVISION: (Constant,),
     Operation.MATRIX_PRODUCT.value: (Halves, Constant),
     Operation.RELU.value: _PASSING,
     Operation.ACTIVATION.value: _PASSING,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seewhy.network.operations import Computation
+from seewhy.relevance.composites import DIVISION
 from seewhy.relevance.context import Context, name_of, tensors_in
 from seewhy.relevance.rules import Constant, Gate, Halves, Route, Unpool
 from seewhy.relevance.steps import Joined, Passed, Product, Sum, Unpooled, step_of
@@ -51,13 +52,16 @@ def addition(context: Context, computation: Computation) -> Tensor:
 
 
 def product(context: Context, computation: Computation) -> Tensor:
-    """A product, or a quotient by a constant."""
+    """A product, or a quotient by a constant or by what the user says is one."""
     rule = context.rule(computation)
     factors = _operands(computation)
     value, overwrites = context.written(computation)
     carrying = [each for each in factors if isinstance(each, Tensor) and each.requires_grad]
     if "div" in name_of(computation) and carrying[-1] is factors[1]:
-        raise context.without(name_of(computation), "division by what carries relevance", ())
+        context.rule(computation, DIVISION)
+        carrying.pop()
+        if not carrying:
+            return factors[0].copy_(value) if overwrites else value
     shares = [1.0] if len(carrying) == 1 else _shares(carrying, rule)
     step = Product([each.shape for each in carrying], shares)
     return context.tie(step, value, *carrying, replaces=factors[0] if overwrites else None)
