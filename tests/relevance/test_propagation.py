@@ -254,6 +254,12 @@ def test_attention_is_refused_by_name_and_conserves_by_rules_that_are_given():
     assert books.error.max() < EXACT
 
 
+def test_the_rules_for_attention_are_those_of_the_function_that_computes_it_whole():
+    net = Called((3, 3), lambda x, w: F.scaled_dot_product_attention(*3 * [x.flatten(2).mT @ w]).mean(1))
+    rules = {"matrix product": "halves", "softmax": "constant"}
+    assert LRP(rules=rules).conservation(net.double(), pictures(size=4), 1).error.max() < EXACT
+
+
 class Odd(nn.Module):
     """Takes a root, for which there is no rule."""
 
@@ -306,6 +312,28 @@ def test_a_rule_for_what_does_not_exist_or_takes_no_such_rule_is_refused():
         LRP(rules={"2": "flat"})(net, pictures().float())
     with pytest.raises(InputError, match="'max pool' does not take the rule 'flat'; it takes route, unpool"):
         LRP(rules={"max pool": Flat()})(net, pictures().float())
+
+
+def test_a_rule_for_a_kind_that_is_not_there_is_refused_with_those_that_are():
+    met = "kinds here are first, convolution, linear, average pool, max pool, relu$"
+    with pytest.raises(LayerError, match=f"is called 'layer norm'; {met}"):
+        LRP(rules={"layer norm": "pass"})(bias_free_with_shapes(), pictures().float())
+
+
+def test_a_rule_for_batch_norms_that_are_all_folded_is_refused_and_one_is_kept_where_any_is_not():
+    folded = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+    with pytest.raises(LayerError, match="every batch norm here is folded into the convolution"):
+        LRP(rules={"batch norm": "pass"})(folded, pictures().float())
+    alone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten())
+    assert LRP(rules={"batch norm": "pass"})(alone, pictures().float()).values.any()
+
+
+def test_a_rule_that_the_composite_s_first_leaves_nothing_for_is_refused_and_one_of_the_user_s_own_is_not():
+    only = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    with pytest.raises(LayerError, match=r"every convolution here reads pictures.*give that"):
+        LRP(composite="epsilon-plus-flat", rules={"convolution": "gamma"})(only, pictures().float())
+    both = {"convolution": "gamma", "first": "w-square"}
+    assert LRP(rules=both)(only, pictures().float()).values.any()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

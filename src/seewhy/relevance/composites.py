@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -92,11 +92,15 @@ class Composite:
     Attributes:
         rules: by kind of computation (`ACCEPTED`), `first`, a torch function's name, or a dotted layer name, which
             stands for all that the layer computes.
+        own: the keys that the user gave.
         used: the keys that were met.
+        kinds: those of the computations that were met.
     """
 
     rules: Mapping[str, Settings]
+    own: Set[str] = frozenset()
     used: set[str] = field(default_factory=set)
+    kinds: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, name: CompositeName, changes: Mapping[str, Settings], bias: Bias | None) -> Composite:
@@ -115,33 +119,39 @@ class Composite:
                 key: rule.model_copy(update={"bias": bias}) if isinstance(rule, AFFINE) else rule
                 for key, rule in rules.items()
             }
-        return cls(rules)
+        return cls(rules, set(changes))
 
     def find(self, kind: str, layer: str, function: str, first: bool = False) -> Any:
         """The rule for one computation: the layer's or an outer layer's, then by what it is; or None."""
+        self.kinds.update([kind, FIRST] if first else [kind])
         accepted = ACCEPTED.get(kind, _OTHER)
         path = layer.split(".") if layer else []
         keys = [".".join(path[:stop]) for stop in range(len(path), 0, -1)]
         keys += [*([FIRST] if first else []), function, kind]
-        for key in keys:
-            rule = self.rules.get(key)
-            if isinstance(rule, accepted):
-                self.used.add(key)
-                return rule
-        return None
+        found = [key for key in keys if isinstance(self.rules.get(key), accepted)]
+        if not found:
+            return None
+        # What the user overrides by a closer key was met too; what a composite's own `first` overrides was not.
+        self.used.update(found if found[0] in self.own else found[:1])
+        return self.rules[found[0]]
 
     def check(self, layers: set[str], functions: set[str]) -> None:
-        """Raise where a rule was given to a layer or function that does not exist or takes no such rule.
+        """Raise where a rule was given to what does not exist here or takes no such rule.
 
         Raises:
-            LayerError: the message names it.
+            LayerError: the message names it, and the kinds that are here.
         """
-        for key in set(self.rules) - set(ACCEPTED) - self.used:
-            if key in layers or key in functions:
+        here = ", ".join(kind for kind in ACCEPTED if kind in self.kinds)
+        for key in sorted(self.own - self.used):
+            if key == Operation.BATCH_NORM.value and "batch_norm" in functions:
+                what = f"every {key} here is folded into the convolution or linear layer before it, and has its rule"
+            elif key in self.kinds and key in ACCEPTED:
+                what = f"every {key} here reads pictures, where the composite's rule for {FIRST!r} counts; give that"
+            elif key in layers or key in functions:
                 what = f"nothing that {key!r} computes takes the rule {self.rules[key].name!r}"
             else:
                 what = f"no layer, kind of computation or function met here is called {key!r}"
-            raise LayerError(f"{what}; kinds are {', '.join(ACCEPTED)}")
+            raise LayerError(f"{what}; kinds here are {here}")
 
 
 def names_of(rules: tuple[type[Settings], ...]) -> list[str]:

@@ -69,6 +69,8 @@ def matrix_product(context: Context, computation: Computation) -> Tensor:
     name, function = name_of(computation), computation.function
     if name == "scaled_dot_product_attention":
         context.rule(computation)
+        # Its softmax is held constant whatever is given; a rule for it that says so is not one for nothing.
+        context.composite.find(Operation.SOFTMAX.value, context.where, name)
         query, key, value, *rest = computation.args
         return context.affine(
             Epsilon(epsilon=STABILISER),
