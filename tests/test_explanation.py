@@ -257,8 +257,16 @@ def test_boxes_surround_the_evidence_in_pixels_of_the_frame():
     assert (box.x0, box.y0, box.x1, box.y1) == (5, 2, 9, 5)
 
 
-def test_a_map_without_evidence_has_no_boxes():
+def test_areas_are_boxes_with_the_masks_of_their_pixels():
+    found = explanation(square(5, 2))
+    for (area,), (box,) in zip(found.areas()[1], found.boxes(0.5)[1], strict=True):
+        assert area.box == box
+        assert np.array_equal(area.mask, square(5, 2)[1, 0] == 1)
+
+
+def test_a_map_without_evidence_has_no_boxes_and_no_areas():
     assert explanation(-square(5, 2)).boxes() == [[[], []], [[], []]]
+    assert explanation(-square(5, 2)).areas() == [[[], []], [[], []]]
 
 
 @pytest.fixture

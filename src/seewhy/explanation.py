@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from seewhy.network.layers import Site
 if TYPE_CHECKING:
     from seewhy.network.images import Images
     from seewhy.render import Box
+    from seewhy.saliency.areas import Area
 
+Part = TypeVar("Part")
 Normalize = Literal["max", "minmax", "signed"]
 Reduce = Literal["sum", "abs-sum", "abs-max"]
 Rectifies = Literal["grid", "input"]
@@ -231,9 +233,23 @@ class Explanation:
         """
         from seewhy.render import boxes
 
+        return self._parts(lambda values: boxes(values, threshold), site)
+
+    def areas(self, threshold: float = 0.5, site: Site | str | None = None) -> list[list[list[Area]]]:
+        """Per picture and target the attention areas: as `boxes`, each with the mask of its pixels (H0, W0).
+
+        Those with the most evidence come first (after Li et al., "Beyond Saliency", 2017).
+        """
+        from seewhy.saliency.areas import attention_areas
+
+        return self._parts(lambda values: attention_areas(values, threshold), site)
+
+    def _parts(
+        self, find: Callable[[Float[np.ndarray, "H0 W0"]], list[Part]], site: Site | str | None
+    ) -> list[list[list[Part]]]:
+        """Per picture and target what is found in the evidence, in the picture's own frame."""
         return [
-            [boxes(each.cpu().numpy(), threshold) for each in self.original(row, site)[0]]
-            for row in range(len(self))
+            [find(each.cpu().numpy()) for each in self.original(row, site)[0]] for row in range(len(self))
         ]
 
     def select(self, rows: Sequence[int]) -> Explanation:
