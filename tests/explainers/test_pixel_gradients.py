@@ -94,12 +94,15 @@ def test_on_a_quadratic_score_one_step_is_exact_and_complete(rule):
     net = Quadratic()
     found = IntegratedGradients(steps=1, rule=rule)(net, SMALL, target=QUADRATIC)
     close(found.values.flatten(2).sum(2), found.scores, 1e-4)
-    assert found.notes == ((), ())
+    assert all(note.endswith("misses the change of the score by 0.0%") for (note,) in found.notes)
 
 
 def test_a_one_sided_rule_misses_on_a_quadratic_score_and_says_so():
     found = IntegratedGradients(steps=1, rule="left")(Quadratic(), SMALL, target=QUADRATIC)
-    assert all("misses the change of the score by 100%" in notes[-1] for notes in found.notes)
+    assert all(
+        "misses the change of the score by 100.0%; more steps would help" in notes[-1]
+        for notes in found.notes
+    )
 
 
 def test_many_steps_are_complete_on_a_network_of_relus():
@@ -109,6 +112,24 @@ def test_many_steps_are_complete_on_a_network_of_relus():
         empty = net(torch.zeros_like(images))
     change = found.scores - torch.stack([empty.gather(1, net(images).topk(2).indices)])[0]
     close(found.values.flatten(2).sum(2), change, 1e-2)
+
+
+def test_steps_that_are_chosen_double_for_those_pictures_and_targets_that_need_it():
+    net, images = network("convolutions"), pictures()
+    method = IntegratedGradients(steps="auto")
+    found = method(net, images, Classes([0, 1, 2, 3]))
+    used = set()
+    for steps in (32, 64, 128, 256, 512):
+        fixed = IntegratedGradients(steps=steps)(net, images, Classes([0, 1, 2, 3])).values
+        used |= {(steps, *each) for each in (fixed == found.values).flatten(2).all(2).nonzero().tolist()}
+    assert {(row, target) for _, row, target in used} == {
+        (row, target) for row in range(3) for target in range(4)
+    }
+    assert len({steps for steps, _, _ in used}) > 1
+    for row in range(3):
+        alone = method(net, images[row : row + 1], 1).values
+        close(alone[0, 0], found.values[row, 1], 1e-5)
+    assert IntegratedGradients(steps=32)(net, images, 0).cost.forwards < found.cost.forwards
 
 
 def test_the_way_begins_at_the_baseline_asked_for():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -17,67 +17,104 @@ from seewhy.explainers.baseline import CHOICES, Baseline, baseline
 from seewhy.explainers.pixels import PixelMethod
 from seewhy.explainers.study import Saliency, Study
 from seewhy.explanation import Cost
+from seewhy.network.layers import Site
 from seewhy.network.network import Network
 from seewhy.network.precision import chunked
 
 Quadrature = Literal["midpoint", "left", "right", "trapezoid", "gauss-legendre"]
 _BATCH = 16  # pictures whose graph is held at once
-_GAP = 0.05
+_GAP, _ADVICE = 0.05, "; more steps would help"
+_FIRST, _MOST, _CLOSE = 32, 512, 0.01  # of steps that are chosen
 
 
 class IntegratedGradients(PixelMethod):
     """Integrated gradients (Sundararajan et al., ICML 2017): (x - x') times the mean gradient from x' to x.
 
-    The map sums to y(x) - y(x'), up to the error of the quadrature; a note says where that exceeds 5 %.
+    The map sums to y(x) - y(x'), up to the error of the quadrature, which a note tells.
     """
 
     title: ClassVar[str] = "Integrated Gradients"
     paper: ClassVar[str] = "Sundararajan et al., ICML 2017"
 
     name: Literal["integrated-gradients"] = "integrated-gradients"
-    steps: int = Field(
-        default=32, ge=1, le=4096, description="Points on the way, each one forward and backward."
+    steps: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        default=32,
+        description=f"Points on the way, each one forward and backward. `auto`: {_FIRST}, and then twice as many until "
+        f"the sum misses the change of the score by at most {_CLOSE:.0%}, or there are {_MOST}.",
     )
     rule: Quadrature = Field(default="midpoint", description="Where the points lie and what they weigh.")
     baseline: Baseline = Field(default="zero", description=f"Where the way begins: {CHOICES}.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        points = len(quadrature(self.rule, self.steps)[0])
+        points = sum(len(quadrature(self.rule, steps)[0]) for steps in self._rounds)
         return Cost(forwards=(points + 2) * work.pictures, backwards=points * work.scores)
+
+    @property
+    def _rounds(self) -> list[int]:
+        """How many steps there are, at first and then."""
+        return (
+            [_FIRST << each for each in range((_MOST // _FIRST).bit_length())]
+            if self.steps == "auto"
+            else [self.steps]
+        )
 
     def compute(self, study: Study) -> Computed:
         arguments = study.arguments
-        ends = {site: arguments[site.input] for site in study.pixels}
-        begins = {site: baseline(study.network, each, self.baseline) for site, each in ends.items()}
-        points, weights = (each.to(study.scores.device) for each in quadrature(self.rule, self.steps))
-        totals = {
-            site: study.scores.new_zeros((*study.scores.shape, *each.shape[1:]))
-            for site, each in ends.items()
+        ways = {
+            site: (baseline(study.network, arguments[site.input], self.baseline), arguments[site.input])
+            for site in study.pixels
         }
-        cost = Cost()
+        with torch.no_grad():
+            start = arguments.showing({site.input: begin for site, (begin, _) in ways.items()})
+            change = study.scores - study.question(start.call(study.network.module))
+        study.cost += Cost(forwards=arguments.batch)
+        cost = study.clean + Cost(forwards=arguments.batch)
+        gaps = torch.full_like(change, torch.inf)
+        maps = {
+            site: change.new_zeros((*change.shape, *end.shape[1:]), dtype=torch.float32)
+            for site, (_, end) in ways.items()
+        }
+        for steps in self._rounds:
+            # Where the steps sufficed the map stays, so that it does not depend on what else is asked about.
+            coarse = gaps > _CLOSE
+            left = coarse.any(1).nonzero()[:, 0]
+            found, spent = self._integrals(study, ways, left, steps)
+            cost += spent
+            for site, each in found.items():
+                maps[site] = torch.where(coarse[:, :, None, None, None], each, maps[site])
+            total = sum(each.flatten(2).sum(2) for each in maps.values())
+            gaps = (total - change).abs() / change.abs().clamp_min(1e-6)
+        computed = self.computed(study, maps, cost)
+        return replace(computed, notes=_with_gaps(computed.notes, gaps))
+
+    def _integrals(
+        self, study: Study, ways: Mapping[Site, tuple[Tensor, Tensor]], left: Int[Tensor, " L"], steps: int
+    ) -> tuple[dict[Site, Float[Tensor, "B T C H W"]], Cost]:
+        """The way times the mean gradient on it, of some pictures; zero for the others. And what it took."""
+        points, weights = (each.to(study.scores.device) for each in quadrature(self.rule, steps))
+        totals = {
+            site: study.scores.new_zeros((*study.scores.shape, *end.shape[1:]), dtype=torch.float32)
+            for site, (_, end) in ways.items()
+        }
 
         def run(start: int, stop: int) -> tuple[Tensor, Tensor, Saliency]:
             flat = torch.arange(start, stop, device=points.device)
-            rows, steps = flat // len(points), flat % len(points)
-            along = points[steps][:, None, None, None]
+            rows, places = left[flat // len(points)], flat % len(points)
+            along = points[places][:, None, None, None]
             shown = {
-                site.input: torch.lerp(begins[site][rows], end[rows], along.to(end.dtype))
-                for site, end in ends.items()
+                site.input: torch.lerp(begin[rows], end[rows], along.to(end.dtype))
+                for site, (begin, end) in ways.items()
             }
-            return rows, steps, study.differentiated(arguments.showing(shown, rows), rows, {})
+            return rows, places, study.differentiated(study.arguments.showing(shown, rows), rows, {})
 
-        for rows, steps, found in chunked(run, arguments.batch * len(points), _BATCH):
+        cost = Cost()
+        for rows, places, found in chunked(run, len(left) * len(points), _BATCH):
             for site, each in found.gradients.items():
-                totals[site].index_add_(0, rows, each * weights[steps][:, None, None, None, None])
+                totals[site].index_add_(0, rows, each * weights[places][:, None, None, None, None])
             cost += found.cost
-        maps = {site: each * (ends[site] - begins[site]).float()[:, None] for site, each in totals.items()}
-        with torch.no_grad():
-            start = arguments.showing({site.input: each for site, each in begins.items()})
-            before = study.question(start.call(study.network.module))
-        study.cost += Cost(forwards=arguments.batch)
-        computed = self.computed(study, maps, cost + study.clean + Cost(forwards=arguments.batch))
-        total = sum(each.flatten(2).sum(2) for each in maps.values())
-        return replace(computed, notes=_with_gaps(computed.notes, total, study.scores - before))
+        return {
+            site: each * (ways[site][1] - ways[site][0]).float()[:, None] for site, each in totals.items()
+        }, cost
 
 
 def quadrature(rule: Quadrature, steps: int) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
@@ -93,14 +130,9 @@ def quadrature(rule: Quadrature, steps: int) -> tuple[Float[Tensor, " N"], Float
     return (torch.arange(steps) + shift) / steps, torch.full((steps,), 1 / steps)
 
 
-def _with_gaps(
-    notes: Sequence[tuple[str, ...]], total: Float[Tensor, "B T"], change: Float[Tensor, "B T"]
-) -> tuple[tuple[str, ...], ...]:
-    """Add by how much a map's sum misses the change of the score, where it is more than it should."""
-    gaps = ((total - change).abs() / change.abs().clamp_min(1e-6)).amax(1).tolist()
+def _with_gaps(notes: Sequence[tuple[str, ...]], gaps: Float[Tensor, "B T"]) -> tuple[tuple[str, ...], ...]:
+    """Add by how much a map's sum misses the change of the score."""
     return tuple(
-        (*own, f"the map's sum misses the change of the score by {gap:.0%}; more steps would help")
-        if gap > _GAP
-        else own
-        for own, gap in zip(notes, gaps, strict=True)
+        (*own, f"the map's sum misses the change of the score by {gap:.1%}{_ADVICE if gap > _GAP else ''}")
+        for own, gap in zip(notes, gaps.amax(1).tolist(), strict=True)
     )
