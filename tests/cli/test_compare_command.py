@@ -44,9 +44,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def compare(*arguments: str, models: tuple[str, ...] = (RIGHT, MISTAKEN)) -> int:
+def compare(
+    *arguments: str, models: tuple[str, ...] = (RIGHT, MISTAKEN), methods: tuple[str, ...] = QUICK
+) -> int:
     named = [part for model in models for part in ("--model", model)]
-    return run(["compare", *arguments, *named, *QUICK, "--out", "out"])
+    return run(["compare", *arguments, *named, *methods, "--out", "out"])
 
 
 def results(folder: Path) -> dict:
@@ -73,6 +75,35 @@ def test_every_network_answers_every_picture_and_the_maps_stand_side_by_side(fol
     assert f"{RIGHT} says crab ✓" in page
     assert f"{MISTAKEN} says crab" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_by_default_salient_relevance_stands_beside_lrp_and_its_blur_and_all_share_one_pass(
+    folder, monkeypatch
+) -> None:
+    import seewhy
+    from seewhy.saliency import Saliency
+
+    searched, passed = [], []
+    propagated = seewhy.LRP._propagated
+    monkeypatch.setattr(
+        seewhy.ContextAwareSaliency,
+        "__call__",
+        lambda _, maps: searched.append(1) or Saliency(maps.amax(1), ((),) * len(maps)),
+    )
+    monkeypatch.setattr(seewhy.LRP, "_propagated", lambda *given: passed.append(1) or propagated(*given))
+    assert compare("data/images/p03.png", methods=()) == 0
+
+    assert [(each["name"], each.get("combine")) for each in results(folder)["methods"]] == [
+        ("lrp", None),
+        ("salient-relevance", "blurred"),
+        ("salient-relevance", "multiply"),
+    ]
+    assert len(searched) == len(passed) == 2  # a network each
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp") == 1 + 2 * 3
+    for name in (RIGHT, MISTAKEN):
+        for title in ("LRP", "Salient Relevance (combine blurred)", "Salient Relevance#2 (combine multiply)"):
+            assert f"<strong>{name}: {title}</strong>" in page
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from seewhy.targets import TargetLike
 
 LABEL = "label"
+METHODS = ("lrp", "salient-relevance:preset=blurred", "salient-relevance")
+"""What is shown by default: Salient Relevance, the map that it is made of, and the blur that it must be better than."""
 Only = Literal["all", "disagree", "all-right", "all-wrong", "some-right", "first-right", "first-wrong"]
 
 
@@ -55,7 +57,8 @@ def compare(
     values as numpy files.
 
     Args:
-        method: A method, with settings after a colon; repeat for several. Salient Relevance by default.
+        method: A method, with settings after a colon; repeat for several. By default LRP, its blurred magnitude and
+            Salient Relevance, which share a pass.
         only: Which pictures: all, those whose networks disagree, all-right, all-wrong, some-right, first-right (and
             all others wrong) or first-wrong (and all others right). All but the first two need true classes.
         target: What is explained: predicted, label (the true class), a class number or name, top3, or A-B.
@@ -81,7 +84,7 @@ def compare(
         raise UsageError("give pictures, or a --dataset; one of the two")
     if dataset is not None and labels is not None:
         raise UsageError("a --dataset has labels of its own; leave --labels out")
-    explainers = made_explainers(method or ["salient-relevance"])
+    explainers = made_explainers(method or list(METHODS))
     manifest = None if dataset is None else read_dataset(dataset, kind, split)
     if manifest is None:
         paths = list(dict.fromkeys(find(listed(images or ()))))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -119,8 +119,32 @@ def column_names(explanations: Sequence[Explanation]) -> list[str]:
 
 
 def methods(explanations: Sequence[Explanation]) -> list[MethodInfo]:
-    """The columns of a report."""
-    return method_infos(column_names(explanations))
+    """The columns of a report; of those of one method the title says in which settings they differ."""
+    infos = method_infos(column_names(explanations))
+    return [
+        replace(info, title=info.title + _apart(each, explanations))
+        for info, each in zip(infos, explanations, strict=True)
+    ]
+
+
+def _apart(explanation: Explanation, beside: Iterable[Explanation]) -> str:
+    """The settings that others of the same method have otherwise, in words."""
+    others = [dict(_flat(each.settings)) for each in beside if each.method == explanation.method]
+    own = [
+        f"{key} {value}"
+        for key, value in _flat(explanation.settings)
+        if any(key not in other or other[key] != value for other in others)
+    ]
+    return f" ({', '.join(own)})" if own else ""
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings, and those of the steps among them by dotted names."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def method_infos(columns: Iterable[str]) -> list[MethodInfo]:
