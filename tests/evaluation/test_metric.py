@@ -212,6 +212,12 @@ class _Known(Sparseness):
     """A metric whose rows are given: for the statistics alone."""
 
 
+def test_a_brief_protocol_names_the_preset_and_what_was_changed() -> None:
+    assert Insertion().brief == "rise"
+    assert Insertion.from_preset("group-cam").brief == "group-cam, substrate=blur-51"
+    assert Insertion(rows=16, seed=3).brief == "custom, seed=3, rows=16"
+
+
 def given_rows(values, images=None, **settings) -> Result:
     data = torch.as_tensor(values, dtype=torch.float64)[:, None]
     names = images or [f"{row:05}" for row in range(len(data))]

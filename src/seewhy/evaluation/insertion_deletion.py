@@ -119,6 +119,7 @@ class InsertionDeletion(_Curve):
 
     title: ClassVar[str] = "Insertion - deletion"
     paper: ClassVar[str] = "Zhang et al., 2021"
+    holds: ClassVar[tuple[str, ...]] = ("insertion", "deletion")
     presets: ClassVar = {"rise": {}, "group-cam": {"insertion_substrate": "blur-51"}}
 
     name: Literal["insertion-deletion"] = "insertion-deletion"

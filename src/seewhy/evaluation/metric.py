@@ -160,6 +160,8 @@ class Metric(Settings, ABC):
     """How many an evaluation takes where nobody says: fewer where each costs hundreds of forwards."""
     tuned: ClassVar[str | None] = None
     """The setting that, where it is None, is chosen for the best value on the pictures themselves."""
+    holds: ClassVar[tuple[str, ...]] = ()
+    """Metrics whose values are among its details, each under its own name."""
 
     resamples: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
@@ -183,6 +185,13 @@ class Metric(Settings, ABC):
         """The settings behind a number, for printing beside it."""
         settings = self.model_dump(exclude=_STATISTICS)
         return ", ".join([self.preset, *(f"{key}={value}" for key, value in settings.items())])
+
+    @property
+    def brief(self) -> str:
+        """The preset and whatever else differs from the defaults, for lines in which the protocol is too long."""
+        usual = type(self).model_validate({}).model_dump()
+        changed = {key: value for key, value in self.model_dump().items() if value != usual[key]}
+        return ", ".join([self.preset, *(f"{key}={value}" for key, value in changed.items())])
 
     @abstractmethod
     def measure(self, batch: Batch) -> Measured:

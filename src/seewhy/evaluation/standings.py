@@ -9,6 +9,10 @@ from typing import Any
 from seewhy.errors import InputError
 from seewhy.evaluation.result import Result, compare, finite_or_none, holm
 
+_OF_A_CELL = ("value", "low", "high", "rank", "pictures", "undefined", "protocol")
+COLUMNS = ("part", "subset", "method", "metric", *_OF_A_CELL)
+"""What `rows` gives: numbers, and the preset and settings behind them."""
+
 
 def standings(
     results: Mapping[str, Mapping[str, Result]], methods: Sequence[str]
@@ -73,7 +77,7 @@ def rows(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 for metric, cell in own.items():
                     yield {
                         "part": part["title"], "subset": subset, "method": method, "metric": metric,
-                        **{key: cell[key] for key in ("value", "low", "high", "rank", "pictures", "undefined")},
+                        **{key: cell[key] for key in _OF_A_CELL},
                     }  # fmt: skip
 
 
