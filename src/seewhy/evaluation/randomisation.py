@@ -39,6 +39,8 @@ DIES = 0.2
 """Maps died where their mean rank correlation with the clean ones is at most this, in magnitude."""
 IGNORES = 0.95
 """Maps do not depend on the last layer where their rank correlation is above this after randomising it alone."""
+SEEDS = 3
+"""Repetitions, where nothing else is asked for."""
 _BATCH = 32
 _FIXED = 64  # pictures whose statistics normalisations get; not `batch`, which must change nothing
 
@@ -215,7 +217,7 @@ def randomise(
     *,
     kind: Kind = "cascading",
     stages: Sequence[str] | None = None,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] = SEEDS,
     bn: Norms = "keep",
     target: TargetLike = None,
     batch: int = _BATCH,
@@ -302,6 +304,13 @@ def randomise(
         constant={method: gathered(method, "constant") for method in clean},
         floors={method: noise_floor(each) for method, each in clean.items()},
     )
+
+
+def stages_of(network: Network, images: Any) -> tuple[str, ...]:
+    """Names of the stages that `randomise` finds for inputs like these, where none are named."""
+    with network.prepared(images) as arguments:
+        found, _ = surveyed(network, arguments, as_target(None))
+        return tuple(each.name for each in find_stages(network.module, found))
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,11 @@ class Explainer(Settings, ABC):
         """Whether another `seed` gives another map, with these settings."""
         return "seed" in type(self).model_fields
 
+    @property
+    def besides(self) -> str:
+        """What takes long and is no pass through the network, so that `plan` does not count it."""
+        return ""
+
     @abstractmethod
     def plan(self, work: Workload, network: Network) -> Cost:
         """An upper bound of the work, set-up aside."""

@@ -55,6 +55,11 @@ class SalientRelevance(Explainer):
         default=3.0, gt=0, description="Of the Gaussian that smooths the magnitude, in pixels."
     )
 
+    @property
+    def besides(self) -> str:
+        """The search for patches that stand out; the blurred magnitude has none."""
+        return "" if self.combine == "blurred" else "seconds of saliency search a map"
+
     def plan(self, work: Workload, network: Network) -> Cost:
         return self.relevance.plan(work, network)
 
