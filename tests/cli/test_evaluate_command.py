@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import seewhy
+from seewhy import datasets
 from seewhy.cli import run
+from seewhy.cli.evaluate import _explainers, _metrics, _planned
 from seewhy.evaluation import evaluate as engine
-from small_dataset import write_dataset
+from seewhy.evaluation.campaign import Campaign
+from small_dataset import network, write_dataset
 
 QUICK = ("--methods", "grad-cam,layer-cam", "--metrics", "average-drop,insertion-deletion:rows=16,bbox-share")
 
@@ -95,14 +99,100 @@ def test_sanity_says_which_maps_die(folder, capsys) -> None:
     assert "ignores the last layer" in (folder / "out/report.html").read_text(encoding="utf-8")
 
 
+SANITY_ALONE = ("--metrics", "randomisation", "--samples", "4")
+
+
+def test_sanity_may_be_all_that_is_asked_for(folder, capsys) -> None:
+    assert evaluate("--methods", "grad-cam", *SANITY_ALONE) == 0
+    assert "sanity of grad-cam: " in capsys.readouterr().out
+    assert "4</strong> asked = 4 explained + 0 failed" in (folder / "out/report.html").read_text("utf-8")
+    assert (folder / "out/table.csv").read_text().startswith("part,subset,method,metric,value")
+
+
+def test_sanity_alone_leaves_out_a_method_that_is_refused(folder, capsys) -> None:
+    assert evaluate("--methods", "grad-cam,transfer-cam", *SANITY_ALONE) == 0
+    said = capsys.readouterr()
+    assert "randomisation of transfer-cam left out: " in said.err
+    assert "sanity of grad-cam: " in said.out
+
+
+def test_sanity_alone_fails_where_no_method_is_left(folder, capsys) -> None:
+    assert evaluate("--methods", "transfer-cam", *SANITY_ALONE) == 1
+    assert "seewhy: randomisation of transfer-cam: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["p00.png", "p05.png"])
+def test_sanity_alone_counts_a_picture_that_cannot_be_read(folder, capsys, name) -> None:
+    broken = folder / "data/images" / name
+    broken.write_bytes(broken.read_bytes()[:1000])  # its header is whole, so that the dataset takes it
+    assert evaluate("--methods", "grad-cam", "--metrics", "randomisation") == 3
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    assert "12</strong> asked = 11 explained + 1 failed" in page
+    assert name in page
+    assert f"failed: {name}: " in capsys.readouterr().out
+
+
+def test_the_plan_counts_maps_of_random_networks(folder, capsys) -> None:
+    methods = "grad-cam,hires-cam,rise:masks=100"
+    assert evaluate("--methods", methods, *SANITY_ALONE) == 0
+    said = capsys.readouterr().err
+    # Two layers of weights, three seeds each; a map takes a forward and a backward.
+    assert "randomisation: 4 x 2 methods x 7 networks, the clean one and 2 stages with 3 seeds each" in said
+    assert "grad-cam (21 a picture); all left to do" in said
+    assert said.count("randomisation of rise left out: a map takes 101 forwards") == 1
+    done = json.loads((folder / "out/evaluation.json").read_text())["sanity"]
+    assert (done["pictures"], len(done["methods"]), len(done["stages"]), len(done["seeds"])) == (4, 2, 2, 3)
+    assert evaluate("--methods", methods, *SANITY_ALONE) == 0
+    assert "none left to do" in capsys.readouterr().err
+
+
+def test_the_plan_names_what_its_minutes_leave_out(folder) -> None:
+    methods = [seewhy.SalientRelevance(combine="blurred"), seewhy.SalientRelevance()]
+    campaign = Campaign(network(), datasets.read(folder / "data"), methods, [seewhy.Sparseness()], folder)
+    (line,) = (line for line in _planned(campaign) if line.startswith("times are those of passes"))
+    assert line.endswith("on top; salient-relevance#2 takes seconds of saliency search a map")
+
+
+def test_a_method_that_is_refused_is_named_with_its_reason(folder, capsys) -> None:
+    assert evaluate(*QUICK, "--methods", "grad-cam,transfer-cam") == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("transfer-cam"))
+    assert line.startswith("transfer-cam left out: ")
+    assert "bank" in line
+
+
+def test_preset_and_changed_settings_stand_with_every_number(folder, capsys) -> None:
+    assert evaluate(*QUICK) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| method") == printed.count("* insertion-deletion: custom, rows=16\n") > 1
+    assert "* average-drop: " in printed
+    with (folder / "out/table.csv").open(newline="") as opened:
+        protocols = {line["metric"]: line["protocol"] for line in csv.DictReader(opened)}
+    assert protocols["insertion-deletion"].startswith("custom, rows=16, score=probability")
+    assert protocols.keys() == {"average-drop", "insertion-deletion", "bbox-share"}
+
+
+def test_a_bound_may_be_on_a_metric_that_another_one_holds(folder, capsys) -> None:
+    assert evaluate("--methods", "grad-cam", "--require", "insertion>=0", "--json") == 0
+    held = json.loads(capsys.readouterr().out)["requirements"]
+    asked = ("--metrics", "insertion", "--require", "insertion>=0", "--json")
+    assert evaluate("--methods", "grad-cam", *asked, out="alone") == 0
+    alone = json.loads(capsys.readouterr().out)["requirements"]
+    assert held[0]["values"] == pytest.approx(alone[0]["values"], abs=1e-9)
+    assert evaluate("--methods", "grad-cam", "--require", "insertion>=1.01") == 4
+
+
+def test_a_bound_on_a_method_that_is_refused_does_not_hold(folder, capsys) -> None:
+    bound = ("--require", "transfer-cam:bbox-share>0")
+    assert evaluate(*QUICK, "--methods", "grad-cam,transfer-cam", *bound) == 4
+    assert "nobody was measured" in capsys.readouterr().out
+
+
 def test_a_bound_that_does_not_hold_is_exit_code_4(folder, capsys) -> None:
     assert evaluate(*QUICK, "--require", "bbox-share>=0.1", "--require", "grad-cam:bbox-share>0.1") == 0
     assert "required bbox-share>=0.1: holds" in capsys.readouterr().out
     assert evaluate(*QUICK, "--require", "bbox-share>=0.1", "--require", "layer-cam:average-drop<-1") == 4
     printed = capsys.readouterr().out
     assert "required layer-cam:average-drop<-1: does not hold: layer-cam" in printed
-    assert evaluate(*QUICK, "--require", "rise:bbox-share>0") == 4
-    assert "nobody was measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -114,7 +204,18 @@ def test_a_bound_that_does_not_hold_is_exit_code_4(folder, capsys) -> None:
         (["--metrics", "insertion:rows=0"], "rows"),
         (["--samples", "1"], "--samples at least 2"),
         (["--require", "insertion"], "write METRIC>=NUMBER"),
-        (["--require", "road>0.1"], "road is not measured"),
+        (
+            ["--require", "road>0.1"],
+            "road is not measured; there are insertion, deletion, insertion-deletion, ",
+        ),
+        (
+            ["--require", "grad-cam3:bbox-share>0.1"],
+            "grad-cam3 is not among the methods asked for: grad-cam, ",
+        ),
+        (
+            ["--metrics", "randomisation", "--require", "road>0.1"],
+            "road is not measured; --metrics says what is",
+        ),
         (["--kind", "tiff"], "no kind of dataset"),
         (["--split", "val"], "split"),
     ],
@@ -140,7 +241,6 @@ def test_a_broken_picture_is_counted_and_exit_code_3(folder, capsys) -> None:
 
 def test_all_methods_and_metrics_are_those_of_the_registry(monkeypatch) -> None:
     from seewhy import registry
-    from seewhy.cli.evaluate import _explainers, _metrics
 
     assert [each.name for each in _explainers(["all"], None)] == [each.name for each in registry.explainers()]
     found, sanity = _metrics(["all"], "auto")

@@ -6,7 +6,7 @@ import json as to_json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seewhy.evaluation.campaign import Campaign
     from seewhy.evaluation.metric import Metric
     from seewhy.explainers.base import Explainer
+    from seewhy.explanation import Cost
     from seewhy.registry import Entry
 
 S = TypeVar("S", bound=Settings)
@@ -61,7 +62,7 @@ def evaluate(
         methods: Methods, with settings after a colon, separated by commas (grad-cam,rise:masks=500); all, or
             the quick ones by default.
         metrics: Metrics, likewise; all, or by default insertion-deletion, and what the dataset's boxes or masks allow.
-            `randomisation` looks at maps of networks with random weights.
+            `randomisation`, with others or alone, looks at maps of networks with random weights.
         samples: Pictures; by default 300, and 30 for metrics that take hundreds of forwards a picture.
         seed: Of the sample and of all that is drawn.
         target: What is explained: the label, or what the network predicts; labels where all are known.
@@ -75,15 +76,17 @@ def evaluate(
         batch_size: Pictures per pass.
         json: Print the results as JSON.
     """
+    from seewhy import registry
     from seewhy.evaluation.campaign import Campaign, Options
-    from seewhy.evaluation.report import comma_separated, markdown, report
+    from seewhy.evaluation.report import comma_separated, left_out, markdown, report
     from seewhy.files import written_whole
 
     if batch_size < 1 or (samples is not None and samples < 2):
         raise UsageError("--batch-size must be at least 1 and --samples at least 2")
     explainers = _explainers(methods, precision)
     measured, sanity = _metrics(metrics, precision)
-    bounds = [_Bound.parse(text, [each.name for each in measured]) for text in require or []]
+    names = registry.numbered(each.name for each in explainers)
+    bounds = [_Bound.parse(text, measured, names) for text in require or []]
     manifest = read_dataset(data, kind, split, pictures)
     network = model.load_for_pictures()
     options = Options(samples, seed, target, strict, sanity, batch_size)
@@ -96,6 +99,9 @@ def evaluate(
         advance(total - left)
         campaign.run(advance)
     results = campaign.to_json()
+    for name, reason in left_out(results).items():
+        if name not in campaign.left_out:  # those were named before it began
+            print(f"{name} left out: {reason}", file=sys.stderr)
     results["requirements"] = [each.checked(results) for each in bounds]
     page = report(campaign, results, made_by())
     for name, text in (
@@ -108,7 +114,8 @@ def evaluate(
     print(to_json.dumps(results, indent=1) if json else markdown(results) + _said(results, out))
     if any(not each["holds"] for each in results["requirements"]):
         return 4
-    return 3 if any(part["failed"] for part in results["parts"]) or results["faults"] else 0
+    failed = any(each.get("failed") for each in (*results["parts"], results["sanity"] or {}))
+    return 3 if failed or results["faults"] else 0
 
 
 def _explainers(specs: list[str] | None, precision: str | None) -> list[Explainer]:
@@ -144,11 +151,14 @@ def _made(kind: Callable[[str], type[S]], spec: str, precision: str | None) -> S
 
 
 def _planned(campaign: Campaign) -> Iterator[str]:
-    """What it will take, before it begins."""
+    """What it will take, before it begins.
+
+    Minutes are those of passes through the network: nothing else can be told in advance.
+    """
     import torch
 
     network = campaign.network
-    images = network.read([campaign.manifest.faultless[0].path] * 4).to(network.device)
+    images = campaign.example.select([0] * 4)
     size = (images.pixels.shape[-2], images.pixels.shape[-1])
     with network.prepared(images) as arguments, torch.inference_mode():
         arguments.call(network.module)
@@ -156,46 +166,72 @@ def _planned(campaign: Campaign) -> Iterator[str]:
         arguments.call(network.module)
         once = (time.perf_counter() - began) / 4
     yield f"a forward of one picture takes {1000 * once:.1f} ms"
+    besides = [f"{name} takes {each.besides}" for name, each in campaign.named.items() if each.besides]
+    yield "; ".join(
+        ["times are those of passes through the network, and all other work comes on top", *besides]
+    )
     for part in campaign.parts:
         evaluation = part.evaluation
         items, targets = len(evaluation.subjects.items), evaluation.subjects.targets
         costs = evaluation.cost(size, targets)
-        passes = {name: cost.forwards + 2 * cost.backwards + cost.replays for name, cost in costs.items()}
-        seconds = once * sum(passes.values()) * targets  # a mosaic of four is four times as large, too
-        dearest = max(passes, key=lambda name: passes[name])
+        # A mosaic of four is four times as large, too.
         yield (
-            f"{part.title}: {items} x {len(passes)} methods and controls, "
-            f"{', '.join(each.name for each in evaluation.metrics)}; "
-            f"at most {seconds * items / 60:.0f} min in float32, most of it for {dearest} ({passes[dearest]} passes a "
-            f"picture); {evaluation.left} of {items * len(passes)} left to do"
+            f"{part.title}: {items} x {len(costs)} methods and controls, "
+            f"{', '.join(each.name for each in evaluation.metrics)}; {_passes(costs, items, once * targets)}; "
+            f"{evaluation.left} of {items * len(costs)} left to do"
+        )
+    if (plan := campaign.sanity_plan) is not None and plan.costs:
+        pictures, often = len(plan.pictures), plan.networks
+        costs = {name: cost.times(often) for name, cost in plan.costs.items()}
+        yield (
+            f"randomisation: {pictures} x {len(costs)} methods x {often} networks, the clean one and {plan.stages} "
+            f"stages with {plan.seeds} seeds each; {_passes(costs, pictures, once)}; "
+            + ("none left to do" if plan.kept.exists() else "all left to do")
         )
     for name, reason in campaign.left_out.items():
         yield f"{name} left out: {reason}"
 
 
+def _passes(costs: Mapping[str, Cost], pictures: int, once: float) -> str:
+    """How long passes take where a forward of one picture takes so many seconds, and what takes most of them."""
+    passes = {name: cost.forwards + 2 * cost.backwards + cost.replays for name, cost in costs.items()}
+    minutes = once * sum(passes.values()) * pictures / 60
+    dearest = max(passes, key=lambda name: passes[name])
+    most = f"most of them for {dearest} ({passes[dearest]} a picture)"
+    return f"up to about {minutes:.0f} min of passes in float32, {most}"
+
+
 @dataclass(frozen=True)
 class _Bound:
-    """One `--require`."""
+    """One `--require`: `metric` is what is bounded, `measured` the metric that has it, maybe among its details."""
 
     text: str
     method: str | None
     metric: str
+    measured: str
     sign: str
     bound: float
 
     @classmethod
-    def parse(cls, text: str, metrics: list[str]) -> _Bound:
+    def parse(cls, text: str, metrics: Sequence[Metric], methods: Sequence[str]) -> _Bound:
         found = _REQUIREMENT.fullmatch(text.replace(" ", ""))
         if found is None:
             raise UsageError(
                 f"--require {text!r}: write METRIC>=NUMBER or METHOD:METRIC>=NUMBER (also <=, <, >)"
             )
-        if found["metric"] not in metrics:
+        method, metric = found["method"], found["metric"]
+        if method is not None and method not in methods:
             raise UsageError(
-                f"--require {text!r}: {found['metric']} is not measured; there are {', '.join(metrics)}"
+                f"--require {text!r}: {method} is not among the methods asked for: {', '.join(methods)}"
             )
+        # What is measured by itself goes before what another metric holds.
+        holders = {name: each.name for each in metrics for name in each.holds}
+        holders |= {each.name: each.name for each in metrics}
+        if metric not in holders:
+            known = f"there are {', '.join(holders)}; " if holders else ""
+            raise UsageError(f"--require {text!r}: {metric} is not measured; {known}--metrics says what is")
         try:
-            return cls(text, found["method"], found["metric"], found["sign"], float(found["bound"]))
+            return cls(text, method, metric, holders[metric], found["sign"], float(found["bound"]))
         except ValueError:
             raise UsageError(f"--require {text!r}: {found['bound']!r} is not a number") from None
 
@@ -204,10 +240,10 @@ class _Bound:
         from seewhy.evaluation.campaign import SAMPLE
 
         values = {
-            name: own[self.metric]["value"]
+            name: self._value(own[self.measured])
             for part in results["parts"]
             for name, own in part["tables"][SAMPLE].items()
-            if self.metric in own and name not in results["controls"] and self.method in (None, name)
+            if self.measured in own and name not in results["controls"] and self.method in (None, name)
         }
         broken = {name: value for name, value in values.items() if value is None or not self._holds(value)}
         return {
@@ -216,6 +252,13 @@ class _Bound:
             "values": values,
             "broken": broken,
         }
+
+    def _value(self, cell: Mapping[str, Any]) -> float | None:
+        """Of a cell's metric, or of the one among its details."""
+        value: float | None = (
+            cell["value"] if self.measured == self.metric else cell["details"][self.metric][0]
+        )
+        return value
 
     def _holds(self, value: float) -> bool:
         return {
@@ -233,6 +276,10 @@ def _said(results: Mapping[str, Any], out: Path) -> str:
             f"{part['title']}: {part['asked']} asked = {part['explained']} explained + {len(part['failed'])} failed"
         )
         lines += [f"failed: {id}: {reason}" for id, reason in list(part["failed"].items())[:10]]
-    for name, own in (results["sanity"] or {}).get("methods", {}).items():
+    sanity = results["sanity"] or {}
+    known = {id for part in results["parts"] for id in part["failed"]}
+    failed = {id: reason for id, reason in sanity.get("failed", {}).items() if id not in known}
+    lines += [f"failed: {id}: {reason}" for id, reason in failed.items()]
+    for name, own in sanity.get("methods", {}).items():
         lines.append(f"sanity of {name}: {own['verdict']['text']}")
     return "\n".join([*lines, f"report: {out / 'report.html'}"])

@@ -10,18 +10,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from seewhy.datasets import Manifest
-from seewhy.errors import InputError, TargetError
+from seewhy.datasets import Item, Manifest
+from seewhy.errors import InputError, NotApplicableError, SeewhyError, TargetError
 from seewhy.evaluation.controls import controls
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.metric import Metric
 from seewhy.evaluation.mosaics import Mosaics, draw_mosaics
-from seewhy.evaluation.randomisation import randomise
+from seewhy.evaluation.randomisation import SEEDS, randomise, stages_of
 from seewhy.evaluation.result import Result
 from seewhy.evaluation.standings import standings
-from seewhy.evaluation.subjects import Pictures, Question, class_of, sampled, share_of_picture
+from seewhy.evaluation.subjects import (
+    Pictures,
+    Question,
+    class_of,
+    read_pictures,
+    sampled,
+    share_of_picture,
+)
 from seewhy.explainers.base import Explainer, Workload
+from seewhy.explanation import Cost
 from seewhy.files import written_whole
+from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.registry import numbered
 
@@ -68,6 +77,32 @@ class Part:
     title: str
     evaluation: Evaluation
     subsets: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class SanityPlan:
+    """Maps under random weights, before any is computed.
+
+    Attributes:
+        pictures: what is explained.
+        stages: of the network, which are randomised one after the other.
+        seeds: repetitions.
+        costs: what a map takes, by each method that is looked at.
+        left_out: the other methods, and why.
+        kept: where the result is, once it is there.
+    """
+
+    pictures: tuple[Item, ...]
+    stages: int
+    seeds: int
+    costs: Mapping[str, Cost]
+    left_out: Mapping[str, str]
+    kept: Path
+
+    @property
+    def networks(self) -> int:
+        """How often each picture is explained: by the clean network, and by one more per stage and seed."""
+        return 1 + self.stages * self.seeds
 
 
 @dataclass(eq=False)
@@ -120,6 +155,18 @@ class Campaign:
             return "predicted"
         return "label"
 
+    @cached_property
+    def example(self) -> Images:
+        """One picture that can be read, for what must be known of inputs beforehand.
+
+        Raises:
+            InputError: there is none.
+        """
+        for each in self.manifest.faultless:
+            if len(images := self.network.read([each.path])):
+                return images.to(self.network.device)
+        raise InputError(f"{self.manifest.root} holds no picture that could be read")
+
     @property
     def parts(self) -> list[Part]:
         """The works, planned; metrics that need truth that is not there are in `left_out` instead."""
@@ -127,7 +174,7 @@ class Campaign:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Metrics that are not measured, and why."""
+        """Metrics that are not measured, methods whose maps are not looked at under random weights, and why."""
         return self._planned[1]
 
     @cached_property
@@ -154,7 +201,9 @@ class Campaign:
                 parts.append(self._mosaics(mosaics, self.options.samples or _MANY))
             except InputError as error:
                 left_out["grid-pointing"] = str(error)
-        if not parts:
+        if (plan := self.sanity_plan) is not None:
+            left_out |= plan.left_out
+        if not parts and not (plan and plan.costs):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise InputError(f"nothing can be measured: {reasons or 'no metric was asked for'}")
         return parts, left_out
@@ -198,40 +247,61 @@ class Campaign:
             part.evaluation.run(progress)
 
     @cached_property
-    def sanity(self) -> dict[str, Any] | None:
-        """Maps under random weights, as `Randomisation.to_json` has them; None where that was not asked for.
-
-        They are computed once and kept in the folder. Methods that are not looked at are in `left_out`.
-        """
+    def sanity_plan(self) -> SanityPlan | None:
+        """What maps under random weights will take; None where they were not asked for."""
         if not self.options.sanity:
             return None
         settings = [self.named[name].model_dump(mode="json") for name in self.methods]
         asked = [self.network.digest, self.options.samples, self.options.seed, *settings]
         digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        path = self.folder / f"sanity-{digest[:16]}.json"
-        if not path.exists():
-            with written_whole(path) as file:
-                file.write(json.dumps(self._randomised()).encode())
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pictures = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
+        work = Workload(1, 1, ((self.example.pixels.shape[-2], self.example.pixels.shape[-1]),))
+        costs = {name: self.named[name].plan(work, self.network) for name in self.methods}
+        dear = {name: cost.forwards for name, cost in costs.items() if cost.forwards > _AFFORDABLE}
+        return SanityPlan(
+            pictures,
+            len(stages_of(self.network, self.example)),
+            SEEDS,
+            {name: cost for name, cost in costs.items() if name not in dear},
+            {f"randomisation of {name}": f"a map takes {count} forwards" for name, count in dear.items()},
+            self.folder / f"sanity-{digest[:16]}.json",
+        )
+
+    @cached_property
+    def sanity(self) -> dict[str, Any] | None:
+        """Maps under random weights, as `Randomisation.to_json` has them; None where that was not asked for.
+
+        They are computed once and kept in the folder, with the methods that the network refused (`left_out`) and the
+        pictures that could not be read (`failed`).
+        """
+        plan = self.sanity_plan
+        if plan is None:
+            return None
+        if not plan.kept.exists():
+            with written_whole(plan.kept) as file:
+                file.write(json.dumps(self._randomised(plan)).encode())
+        kept: dict[str, Any] = json.loads(plan.kept.read_text(encoding="utf-8"))
         return kept
 
-    def _randomised(self) -> dict[str, Any]:
-        chosen = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
-        images = self.network.read([each.path for each in chosen]).to(self.network.device)
-        work = Workload(1, 1, ((images.pixels.shape[-2], images.pixels.shape[-1]),))
-        methods, left_out = [], {}
-        for name in self.methods:
-            each = self.named[name]
-            if any(name in part.evaluation.refused for part in self.parts):
-                continue
-            if (forwards := each.plan(work, self.network).forwards) > _AFFORDABLE:
-                left_out[f"randomisation of {name}"] = f"a map takes {forwards} forwards"
-            else:
-                methods.append(each)
-        found = (
-            randomise(methods, self.network, images, batch=self.options.chunk).to_json() if methods else {}
-        )
-        return {"left_out": left_out, **found}
+    def _randomised(self, plan: SanityPlan) -> dict[str, Any]:
+        images, good, failed = read_pictures(self.network, plan.pictures)
+        refused = {name for part in self.parts for name in part.evaluation.refused}
+        names = [name for name in plan.costs if name not in refused] if good else []
+        left_out: dict[str, str] = {}
+        found: dict[str, Any] = {}
+        while names and not found:
+            methods = [self.named[name] for name in names]
+            try:
+                found = randomise(
+                    methods, self.network, images, seeds=plan.seeds, batch=self.options.chunk
+                ).to_json()
+            except NotApplicableError as error:
+                if error.place is None:
+                    raise
+                left_out[f"randomisation of {names.pop(error.place)}"] = str(error)
+        if not found and not self.parts:
+            raise SeewhyError("; ".join(f"{name}: {why}" for name, why in {**left_out, **failed}.items()))
+        return {"left_out": left_out, "failed": failed, **found}
 
     def results(self, part: Part, subset: str) -> dict[str, dict[str, Result]]:
         """By method and metric, of some pictures; thresholds are those of pictures that are not reported on."""
@@ -260,6 +330,7 @@ class Campaign:
                             "title": each.title,
                             "better": each.better,
                             "protocol": each.protocol,
+                            "brief": each.brief,
                         }
                         for each in part.evaluation.metrics
                     ],

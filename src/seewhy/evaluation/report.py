@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seewhy.evaluation.campaign import SAMPLE, Campaign, Part
-from seewhy.evaluation.standings import cell_text, rows
+from seewhy.evaluation.standings import COLUMNS, cell_text, rows
 from seewhy.evaluation.subjects import Pictures
 from seewhy.network.images import open_picture
 from seewhy.render.curves import curves
@@ -60,7 +60,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines: list[str] = []
     for part, subset, title in tables(results):
         head, cells = table(part, subset, results["controls"])
-        lines += [title, "", markdown_table(head, cells), ""]
+        protocols = [f"* {each['name']}: {each['brief']}" for each in part["metrics"]]
+        lines += [title, "", markdown_table(head, cells), "", *protocols, ""]
     return "\n".join(lines)
 
 
@@ -77,12 +78,16 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str,
 def comma_separated(results: Mapping[str, Any]) -> str:
     """One line per part, subset, method and metric."""
     text = io.StringIO()
-    lines = list(rows(results))
-    if lines:
-        writer = csv.DictWriter(text, lines[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(results))
     return text.getvalue()
+
+
+def left_out(results: Mapping[str, Any]) -> dict[str, str]:
+    """Metrics that were not measured, methods that the network was not fit for, and why."""
+    refused = {name: why for part in results["parts"] for name, why in part["refused"].items()}
+    return {**results["left_out"], **refused}
 
 
 def report(campaign: Campaign, results: Mapping[str, Any], made_by: Mapping[str, str]) -> Report:
@@ -107,11 +112,7 @@ def report(campaign: Campaign, results: Mapping[str, Any], made_by: Mapping[str,
     page = Report(f"How far the maps of {network.name} can be trusted", facts, list(infos.values()))
     compared = next((c["against"]["method"] for c in _cells(results) if c.get("against")), "the first method")
     page.note(_READING.format(first=compared))
-    reasons = {
-        **results["left_out"],
-        **{k: v for part in results["parts"] for k, v in part["refused"].items()},
-    }
-    for name, reason in reasons.items():
+    for name, reason in left_out(results).items():
         page.note(f"{name} left out: {reason}")
     for fault in results["faults"][:20]:
         page.note(f"in the dataset: {fault}")
@@ -123,10 +124,13 @@ def report(campaign: Campaign, results: Mapping[str, Any], made_by: Mapping[str,
     _sanity(page, results["sanity"])
     for made in campaign.parts:
         _gallery(page, campaign, made, infos)
-    failed = {id: reason for part in results["parts"] for id, reason in part["failed"].items()}
+    sanity = results["sanity"] or {}
+    failed = {
+        id: reason for part in (*results["parts"], sanity) for id, reason in part.get("failed", {}).items()
+    }
     for id, reason in failed.items():
         page.fail(id, reason)
-    for _ in range(results["parts"][0]["explained"]):
+    for _ in range(results["parts"][0]["explained"] if results["parts"] else sanity["pictures"]):
         page.count()
     return page
 
