@@ -8,6 +8,7 @@ import torch
 from slow import close, network, pairs, pictures
 
 from seewhy import AblationCAM, Classes
+from seewhy.explainers.ablation_cam import HARDLY_OFF
 
 
 def full_map(net, images, target, fill="zero"):
@@ -80,6 +81,15 @@ def test_a_score_of_nearly_zero_is_said():
         net.head[2].bias[1] -= net(images)[0, 1] - 1e-6
     found = AblationCAM(layer="features")(net, images, target=1)
     assert any("nearly zero" in note for note in found.notes[0])
+
+
+def test_where_no_channel_counts_beside_the_rounding_of_the_score_the_notes_say_so():
+    net, images = network("convolutions"), pictures()
+    plain = AblationCAM(layer="features", computation="replay")
+    assert not any(HARDLY_OFF in note for notes in plain(net, images, 2).notes for note in notes)
+    with torch.no_grad():
+        net.head[-1].bias += 1e4
+    assert all(notes[-1].startswith(HARDLY_OFF) for notes in plain(net, images, 2).notes)
 
 
 def test_duplicated_channels_with_half_the_weight_each_change_the_map():

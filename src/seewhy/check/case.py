@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.check.leftovers import changed, disturbed, snapshot
 from seewhy.errors import NotApplicableError
+from seewhy.explainers.ablation_cam import HARDLY_OFF
 from seewhy.explainers.activation import UNSTABLE
 from seewhy.explainers.base import Explainer
 from seewhy.explainers.crisp_mask import ROUNDED
@@ -30,7 +31,7 @@ TOLERANCE, OF_DIFFERENCES = 1e-5, 1e-4
 # What it changes where a ReLU, or the winner of a pooling, flips: at a layer, and at the pixels, where it was 0.005 of
 # the gradient of a ResNet-50 with random weights. That no method is to blame is then shown in float64.
 _FLIPPED, _FLIPPED_AT_PIXELS = 1e-3, 1e-2
-_ADMITTED = (UNSTABLE, HARDLY, UNSETTLED, SEVERAL, ROUNDED, LOST)
+_ADMITTED = (UNSTABLE, HARDLY, HARDLY_OFF, UNSETTLED, SEVERAL, ROUNDED, LOST)
 """How notes begin by which a method says itself that rounding may decide a map."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from seewhy.network.precision import in_chunks
 _BATCH = 64
 _SMALL = 1e-3
 _ROUNDING = 1e-6
+HARDLY_OFF = "no channel that is off changes the score by much"
+_HARDLY = 1e-4  # of the score, below which its rounding is a hundredth of the map
 
 
 class AblationCAM(Explainer):
@@ -72,16 +74,16 @@ class AblationCAM(Explainer):
             else:
                 lost, activation, spent = self._by_replays(study, site)
                 cost += spent + (study.used("float32", False) if not maps else Cost())
+                most = lost.abs().amax(2)
+                rounded = ((most > 0) & (most < _HARDLY * study.scores.abs())).any(1)
+                notes = _with(notes, f"{HARDLY_OFF}: what shows is partly its rounding", rounded)
             divisor = study.scores[:, :, None]
             if self.divisor == "magnitude":
                 divisor = divisor.abs()
             weights = torch.where(divisor == 0, 0.0, lost / torch.where(divisor == 0, 1.0, divisor))
             maps[site] = torch.einsum("btk,bkhw->bthw", weights, activation)
-            small = study.scores.abs() < _SMALL * lost.abs().amax(2)
-            notes = [
-                (*own, *(("the score is nearly zero, by which the map is divided",) if each else ()))
-                for own, each in zip(notes, small.any(1).tolist(), strict=True)
-            ]
+            small = (study.scores.abs() < _SMALL * lost.abs().amax(2)).any(1)
+            notes = _with(notes, "the score is nearly zero, by which the map is divided", small)
         found = [(*remarks(list(maps.values()), row), *own) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), choice.reason, cost)
 
@@ -122,3 +124,8 @@ class AblationCAM(Explainer):
         if self.fill == "zero":
             return torch.zeros_like(activation)
         return activation.mean((-2, -1), keepdim=True).expand_as(activation)
+
+
+def _with(notes: list[tuple[str, ...]], note: str, where: Bool[Tensor, " B"]) -> list[tuple[str, ...]]:
+    """The notes, with one more for some pictures."""
+    return [(*own, note) if each else own for own, each in zip(notes, where.tolist(), strict=True)]
