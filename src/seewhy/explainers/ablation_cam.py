@@ -22,7 +22,7 @@ _BATCH = 64
 _SMALL = 1e-3
 _ROUNDING = 1e-6
 HARDLY_OFF = "no channel that is off changes the score by much"
-_HARDLY = 1e-4  # of the score, below which its rounding is a hundredth of the map
+_VISIBLE = 0.005  # of a map, beyond which what the score's rounding makes of it is said
 
 
 class AblationCAM(Explainer):
@@ -68,20 +68,24 @@ class AblationCAM(Explainer):
         cost = Cost()
         notes: list[tuple[str, ...]] = [()] * study.arguments.batch
         for site in choice.calls:
-            if self.computation == "auto" and not head_shape(study, site).not_affine:
+            replayed = self.computation == "replay" or bool(head_shape(study, site).not_affine)
+            if not replayed:
                 lost, activation = self._by_arithmetic(study, site)
                 cost += study.used("float32", True) if not maps else Cost()
             else:
                 lost, activation, spent = self._by_replays(study, site)
                 cost += spent + (study.used("float32", False) if not maps else Cost())
-                most = lost.abs().amax(2)
-                rounded = ((most > 0) & (most < _HARDLY * study.scores.abs())).any(1)
-                notes = _with(notes, f"{HARDLY_OFF}: what shows is partly its rounding", rounded)
             divisor = study.scores[:, :, None]
             if self.divisor == "magnitude":
                 divisor = divisor.abs()
             weights = torch.where(divisor == 0, 0.0, lost / torch.where(divisor == 0, 1.0, divisor))
             maps[site] = torch.einsum("btk,bkhw->bthw", weights, activation)
+            if replayed:
+                # Every weight is off by the rounding of the score, each in its own direction.
+                rounding = _ROUNDING * torch.linalg.vector_norm(activation, dim=1).amax((1, 2))
+                largest = maps[site].abs().amax((2, 3))
+                visible = ((largest > 0) & (rounding[:, None] > _VISIBLE * largest)).any(1)
+                notes = _with(notes, f"{HARDLY_OFF}: what shows is partly its rounding", visible)
             small = (study.scores.abs() < _SMALL * lost.abs().amax(2)).any(1)
             notes = _with(notes, "the score is nearly zero, by which the map is divided", small)
         found = [(*remarks(list(maps.values()), row), *own) for row, own in enumerate(notes)]
