@@ -22,7 +22,8 @@ _BATCH = 64
 _SMALL = 1e-3
 _ROUNDING = 1e-6
 HARDLY_OFF = "no channel that is off changes the score by much"
-_VISIBLE = 0.005  # of a map, beyond which what the score's rounding makes of it is said
+_OF_SCORE = 3e-6  # of a score, what float32 rounds off through many layers
+_VISIBLE = 0.005  # of a map, beyond which it is said what that makes of it
 
 
 class AblationCAM(Explainer):
@@ -82,7 +83,7 @@ class AblationCAM(Explainer):
             maps[site] = torch.einsum("btk,bkhw->bthw", weights, activation)
             if replayed:
                 # Every weight is off by the rounding of the score, each in its own direction.
-                rounding = _ROUNDING * torch.linalg.vector_norm(activation, dim=1).amax((1, 2))
+                rounding = _OF_SCORE * torch.linalg.vector_norm(activation, dim=1).amax((1, 2))
                 largest = maps[site].abs().amax((2, 3))
                 visible = ((largest > 0) & (rounding[:, None] > _VISIBLE * largest)).any(1)
                 notes = _with(notes, f"{HARDLY_OFF}: what shows is partly its rounding", visible)
