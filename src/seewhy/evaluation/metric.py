@@ -25,6 +25,7 @@ from seewhy.settings import Settings
 from seewhy.truth import Truth
 
 M = TypeVar("M", bound="Metric")
+R = TypeVar("R")
 Better = Literal["higher", "lower", "neither"]
 
 NOT_FINITE = "the map holds NaN or infinity"
@@ -51,7 +52,7 @@ class Batch:
     explanation: Explanation
     truths: tuple[Truth, ...]
     names: tuple[str, ...]
-    remembered: dict[Any, Tensor] = field(default_factory=dict)
+    remembered: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -109,11 +110,12 @@ class Batch:
         maps = {site: torch.nan_to_num(each, 0, 0, 0) for site, each in self.explanation.maps.items()}
         return replace(self, explanation=replace(self.explanation, maps=maps), remembered={})
 
-    def once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+    def once(self, key: Any, compute: Callable[[], R]) -> R:
         """What was computed under this key, now or by another metric of this batch."""
         if key not in self.remembered:
             self.remembered[key] = compute()
-        return self.remembered[key]
+        found: R = self.remembered[key]
+        return found
 
     @cached_property
     def evidence(self) -> Float[Tensor, "B T H W"]:

@@ -15,6 +15,7 @@ from seewhy.evaluation.metric import Batch
 from seewhy.explainers.baseline import baseline, blurred, convolved
 from seewhy.explainers.masking import Masking, answers, fitting, score_masked
 from seewhy.explainers.study import Study
+from seewhy.network.inputs import Arguments
 from seewhy.network.network import Network, main_output
 from seewhy.network.precision import Precision, chunked
 from seewhy.targets import BoundTarget, Logit, Predicted, Target
@@ -56,7 +57,7 @@ def scores(
         found[rows, numbers] = own.to(found)
 
     with batch.network.prepared(batch.images) as arguments:
-        study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
+        study = _asking(batch, arguments)
         key = arguments.pictures[0]
         background = substituted(batch.network, arguments[key], substrate)
         how = Masking(background, "probability" if score == "probability" else "target", precision)
@@ -94,7 +95,7 @@ def changed_scores(
         InputError: the maps explain no classes.
     """
     with batch.network.prepared(batch.images) as arguments:
-        study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
+        study = _asking(batch, arguments)
         question, key = ask(study.question), arguments.pictures[0]
 
         def run(start: int, stop: int) -> Tensor:
@@ -106,6 +107,13 @@ def changed_scores(
         total = len(batch.pixels) * count
         found = torch.cat(list(chunked(run, total, fitting(study))))
     return found.view(len(batch.pixels), count, -1)
+
+
+def _asking(batch: Batch, arguments: Arguments) -> Study:
+    """The question that the maps answer, bound by one pass over the pictures for all metrics."""
+    study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
+    study.offer(batch.once("outputs", lambda: study.outputs))
+    return study
 
 
 def substituted(
