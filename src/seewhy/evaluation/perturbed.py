@@ -13,7 +13,7 @@ from torch import Tensor
 from seewhy.errors import InputError
 from seewhy.evaluation.metric import Batch
 from seewhy.explainers.baseline import baseline, blurred, convolved
-from seewhy.explainers.masking import Masking, answers, fitting, score_masked
+from seewhy.explainers.masking import Masking, answers, fitting, outputs_of, score_masked
 from seewhy.explainers.study import Study
 from seewhy.network.inputs import Arguments
 from seewhy.network.network import Network, main_output
@@ -57,7 +57,7 @@ def scores(
         found[rows, numbers] = own.to(found)
 
     with batch.network.prepared(batch.images) as arguments:
-        study = _asking(batch, arguments)
+        study = _asking(batch, arguments, precision)
         key = arguments.pictures[0]
         background = substituted(batch.network, arguments[key], substrate)
         how = Masking(background, "probability" if score == "probability" else "target", precision)
@@ -71,12 +71,10 @@ def untouched(batch: Batch, score: Score, precision: Precision) -> Float[Tensor,
     Raises:
         InputError: the maps explain no classes.
     """
-
-    def everything(rows: Tensor, columns: Tensor, steps: Tensor) -> Tensor:
-        return torch.ones((len(rows), *batch.pixels.shape[-2:]), device=rows.device)
-
-    key = ("untouched", score, precision)
-    return batch.once(key, lambda: scores(batch, 1, everything, "zero", score, precision)[..., 0])
+    with batch.network.prepared(batch.images) as arguments:
+        study = _asking(batch, arguments, precision)
+        question = study.question.as_probability() if score == "probability" else study.question
+        return question(study.outputs)
 
 
 def changed_scores(
@@ -95,7 +93,7 @@ def changed_scores(
         InputError: the maps explain no classes.
     """
     with batch.network.prepared(batch.images) as arguments:
-        study = _asking(batch, arguments)
+        study = _asking(batch, arguments, precision)
         question, key = ask(study.question), arguments.pictures[0]
 
         def run(start: int, stop: int) -> Tensor:
@@ -109,10 +107,10 @@ def changed_scores(
     return found.view(len(batch.pixels), count, -1)
 
 
-def _asking(batch: Batch, arguments: Arguments) -> Study:
-    """The question that the maps answer, bound by one pass over the pictures for all metrics."""
+def _asking(batch: Batch, arguments: Arguments, precision: Precision) -> Study:
+    """The question that the maps answer, and one pass over the pictures themselves for all metrics."""
     study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
-    study.offer(batch.once("outputs", lambda: study.outputs))
+    study.offer(batch.once(("outputs", precision), lambda: outputs_of(study, arguments, precision)))
     return study
 
 

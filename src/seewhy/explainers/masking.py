@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from torch import Tensor
 from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
+from seewhy.network.inputs import Arguments
 from seewhy.network.memory import is_kept
 from seewhy.network.precision import Precision, autocast, chunked, free_memory
 from seewhy.network.structures import map_tensors
@@ -125,11 +126,16 @@ def answers(
         rows: which picture under study each is made from.
         precision: the number format of the forwards.
     """
-    arguments, module = study.arguments.showing(shown, rows), study.network.module
-    with torch.inference_mode(), autocast(precision, rows.device):
-        outputs = study.folding.run(lambda: arguments.call(module))
+    outputs = outputs_of(study, study.arguments.showing(shown, rows), precision)
     with torch.no_grad():
-        return question.select(rows.cpu())(map_tensors(_plain, outputs))
+        return question.select(rows.cpu())(outputs)
+
+
+def outputs_of(study: Study, arguments: Arguments, precision: Precision) -> Any:
+    """What the network makes of a call, without a graph; in float32 at least, whatever it was computed in."""
+    with torch.inference_mode(), autocast(precision, arguments[arguments.pictures[0]].device):
+        outputs = study.folding.run(lambda: arguments.call(study.network.module))
+    return map_tensors(_plain, outputs)
 
 
 def _background(study: Study, pictures: Tensor, kind: Baseline | Tensor) -> Tensor | None:
