@@ -14,6 +14,7 @@ from benchmarks import peers
 from benchmarks.rows import Row, at_least, at_most
 from benchmarks.timing import THREADS, interleaved
 from seewhy import RISE, AblationCAM, Network, ScoreCAM, load
+from seewhy.network.memory import keep_memory
 
 BATCH, SIZE, MASKS = 32, 224, 1000
 FORWARD = "one forward"
@@ -118,6 +119,7 @@ def _gigabytes() -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
+    keep_memory()
     explained, picture = _setting()
     held = _gigabytes()
     ScoreCAM()(explained, picture, 3)

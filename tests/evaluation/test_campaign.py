@@ -278,3 +278,15 @@ def test_without_labels_predictions_are_explained_and_what_needs_truth_is_left_o
     only = Campaign(network(), manifest, [seewhy.GradCAM()], [seewhy.BboxShare()], tmp_path)
     with pytest.raises(InputError, match="nothing can be measured: bbox-share"):
         _ = only.parts
+
+
+def test_what_is_kept_of_random_weights_is_of_these_pictures_and_no_others(folder, tmp_path) -> None:
+    def kept() -> Path:
+        manifest, options = datasets.read(folder), Options(sanity=True)
+        return Campaign(network(), manifest, [seewhy.GradCAM()], [], tmp_path, options).sanity_plan.kept
+
+    first = kept()
+    assert kept() == first
+    changed = next(iter(datasets.read(folder))).path
+    changed.write_bytes(changed.read_bytes() + b"more")
+    assert kept() != first

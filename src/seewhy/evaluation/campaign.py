@@ -251,10 +251,10 @@ class Campaign:
         """What maps under random weights will take; None where they were not asked for."""
         if not self.options.sanity:
             return None
-        settings = [self.named[name].model_dump(mode="json") for name in self.methods]
-        asked = [self.network.digest, self.options.samples, self.options.seed, *settings]
-        digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         pictures = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
+        settings = [self.named[name].model_dump(mode="json") for name in self.methods]
+        asked = [self.network.digest, [each.sha256 for each in pictures], *settings]
+        digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         work = Workload(1, 1, ((self.example.pixels.shape[-2], self.example.pixels.shape[-1]),))
         costs = {name: self.named[name].plan(work, self.network) for name in self.methods}
         dear = {name: cost.forwards for name, cost in costs.items() if cost.forwards > _AFFORDABLE}
