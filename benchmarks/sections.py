@@ -75,8 +75,8 @@ pictures. torchcam and captum, like us, differentiate to the layer only.""",
 One picture. The forwards that they are compared with are the quickest there are on this processor: batches of
 {masks.BATCH}, channels-last, inference mode. RISE includes making its masks.
 
-Score-CAM is forwards and little else, theirs and ours. Without AMX a processor's bfloat16 is at most twice as quick as its
-float32, so that the bound of 3 asks for a lead of 1.5 in float32.""",
+Score-CAM is forwards and little else, theirs and ours. Without AMX a processor's bfloat16 is at most twice as quick as
+its float32, so that the bound of 3 asks for a lead of 1.5 in float32.""",
         ("torchvision", "torchcam"),
         masks.rows,
     ),
