@@ -21,7 +21,8 @@ from seewhy import LRP, Network, load
 from seewhy.relevance.composites import CompositeName
 
 BATCH, SIZE = 8, 224
-NETWORKS = PLAIN, _ = ("vgg11", "resnet18")
+PLAIN = "vgg11"  # a chain of layers
+NETWORKS = (PLAIN, "resnet18")
 YARDSTICK = "forward + input gradient"
 MEMORY = 1.5
 _BOUNDS: dict[CompositeName, float] = {

@@ -23,8 +23,11 @@ from seewhy.network.precision import chunked
 
 Quadrature = Literal["midpoint", "left", "right", "trapezoid", "gauss-legendre"]
 _BATCH = 16  # pictures whose graph is held at once
-_GAP, _ADVICE = 0.05, "; more steps would help"
-_FIRST, _MOST, _CLOSE = 32, 512, 0.01  # of steps that are chosen
+_GAP = 0.05
+_ROUNDS, _CLOSE = (
+    (32, 64, 128, 256, 512),
+    0.01,
+)  # steps that are chosen one after the other, and when they suffice
 
 
 class IntegratedGradients(PixelMethod):
@@ -39,8 +42,8 @@ class IntegratedGradients(PixelMethod):
     name: Literal["integrated-gradients"] = "integrated-gradients"
     steps: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
         default=32,
-        description=f"Points on the way, each one forward and backward. `auto`: {_FIRST}, and then twice as many until "
-        f"the sum misses the change of the score by at most {_CLOSE:.0%}, or there are {_MOST}.",
+        description=f"Points on the way, each one forward and backward. `auto`: {_ROUNDS[0]}, and then twice as many "
+        f"until the sum misses the change of the score by at most {_CLOSE:.0%}, or there are {_ROUNDS[-1]}.",
     )
     rule: Quadrature = Field(default="midpoint", description="Where the points lie and what they weigh.")
     baseline: Baseline = Field(default="zero", description=f"Where the way begins: {CHOICES}.")
@@ -50,13 +53,9 @@ class IntegratedGradients(PixelMethod):
         return Cost(forwards=(points + 2) * work.pictures, backwards=points * work.scores)
 
     @property
-    def _rounds(self) -> list[int]:
+    def _rounds(self) -> tuple[int, ...]:
         """How many steps there are, at first and then."""
-        return (
-            [_FIRST << each for each in range((_MOST // _FIRST).bit_length())]
-            if self.steps == "auto"
-            else [self.steps]
-        )
+        return _ROUNDS if self.steps == "auto" else (self.steps,)
 
     def compute(self, study: Study) -> Computed:
         arguments = study.arguments
@@ -78,6 +77,8 @@ class IntegratedGradients(PixelMethod):
             # Where the steps sufficed the map stays, so that it does not depend on what else is asked about.
             coarse = gaps > _CLOSE
             left = coarse.any(1).nonzero()[:, 0]
+            if not len(left):
+                break
             found, spent = self._integrals(study, ways, left, steps)
             cost += spent
             for site, each in found.items():
@@ -132,7 +133,8 @@ def quadrature(rule: Quadrature, steps: int) -> tuple[Float[Tensor, " N"], Float
 
 def _with_gaps(notes: Sequence[tuple[str, ...]], gaps: Float[Tensor, "B T"]) -> tuple[tuple[str, ...], ...]:
     """Add by how much a map's sum misses the change of the score."""
-    return tuple(
-        (*own, f"the map's sum misses the change of the score by {gap:.1%}{_ADVICE if gap > _GAP else ''}")
-        for own, gap in zip(notes, gaps.amax(1).tolist(), strict=True)
-    )
+    found = []
+    for own, gap in zip(notes, gaps.amax(1).tolist(), strict=True):
+        advice = "; more steps would help" if gap > _GAP else ""
+        found.append((*own, f"the map's sum misses the change of the score by {gap:.1%}{advice}"))
+    return tuple(found)

@@ -58,17 +58,18 @@ def mean_of_nearest(
     columns = len(queries.x)
     per_row = batch * columns * count
     exact = exact_type(values.device)
-    searches = [_Search(database, nearest, position, exact)]
+    searches: list[tuple[torch.dtype, Tensor | None]] = [(exact, None)]
     # What was set to lower precision for networks must not reach these products.
     if torch.get_float32_matmul_precision() == "highest" or exact == torch.float32:
-        searches.insert(0, _Search(database, nearest, position, torch.float32))
+        searches.insert(0, (torch.float32, None))
         axes = _principal(database) if exact == torch.float64 and nearest < count else None
         if axes is not None:
-            searches.insert(0, _Search(database, nearest, position, torch.float32, axes))
+            searches.insert(0, (torch.float32, axes))
+    quickest = _Search(database, nearest, position, *searches[0])
 
     def first(start: int, stop: int) -> tuple[Tensor, Tensor]:
         apart = (up[start:stop, None] + across).flatten(0, 1)
-        return searches[0](values[:, start * columns : stop * columns], apart)
+        return quickest(values[:, start * columns : stop * columns], apart)
 
     def again(search: _Search, picture: int, chosen: Int[Tensor, " c"]) -> tuple[Tensor, Tensor]:
         rows = slice(picture, picture + 1)
@@ -82,7 +83,10 @@ def mean_of_nearest(
     with torch.no_grad(), autocast("float32", values.device):
         rows = chunk or max(1, at_once(values.device) // per_row)
         means, excess = _joined(in_chunks(first, len(queries.y), rows))
-        for search in searches[1:]:
+        for kind in searches[1:]:
+            if not (excess > _TOLERANCE).any():
+                break
+            search = _Search(database, nearest, position, *kind)
             for picture, doubtful in enumerate(excess > _TOLERANCE):
                 chosen = doubtful.nonzero()[:, 0]
                 if len(chosen):
