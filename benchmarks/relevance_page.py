@@ -17,6 +17,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "conservation": ("Is relevance conserved?", conservation.text),
     "sanity": ("Do maps depend on what was learned?", composite_sanity.text),
     "blur": ("Is it more than a blur?", salient.text),
+    "masks": ("Energy in the mask", salient.in_masks),
 }
 INTRODUCTION = """# Relevance maps, measured
 

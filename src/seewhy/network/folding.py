@@ -1,13 +1,15 @@
-"""Batch norms folded into the convolutions before them: a pass over memory less per layer, the same answers.
+"""Convolutions that are quick in many forwards: batch norms folded in, weights laid out once; the same answers.
 
 It goes by what runs, not by kinds of modules, and leaves the network as it is: while it runs, a convolution is computed
 with other weights, and its batch norm hands on what it is given. What a batch norm subtracts becomes a convolution's
-bias, which must not be rounded to bfloat16: that would move a whole channel, everywhere, to the same side.
+bias, which must not be rounded to bfloat16: that would move a whole channel, everywhere, to the same side. On
+processors oneDNN reads weights in an order of its own, into which torch brings them in every forward; here they stay in
+it. (oneDNN could compute the ReLU, too, but makes zeros of what is not a number, which must not be hidden.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Signature, signature
 from typing import Any, TypeVar
@@ -36,20 +38,31 @@ _ASKING = frozenset(
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A batch norm in evaluation mode.
+
+    Attributes:
+        statistics: names of its running mean, running variance, weight and bias; the last two may be None.
+        eps: what it adds to the variance.
+    """
+
+    statistics: tuple[str | None, ...]
+    eps: float
+
+
+@dataclass(frozen=True)
 class Fold:
-    """A convolution and the batch norm that alone reads its output.
+    """A convolution of the network's own weights, and the batch norm that alone reads its output.
 
     Attributes:
         weight: name of the convolution's weight in the network.
         bias: name of its bias; None where it has none.
-        statistics: names of the batch norm's running mean, running variance, weight and bias; the last two may be None.
-        eps: of the batch norm.
+        norm: None where anything else reads the output, too.
     """
 
     weight: str
     bias: str | None
-    statistics: tuple[str | None, ...]
-    eps: float
+    norm: Norm | None
 
 
 Folds = Mapping[int, Fold]
@@ -57,7 +70,7 @@ Folds = Mapping[int, Fold]
 
 
 def folds_in(module: nn.Module, forward: Callable[[], Any]) -> Folds:
-    """The batch norms that can be folded: in evaluation mode, after a convolution whose output nothing else reads.
+    """The convolutions with weights of the network's own, each with the batch norm that can be folded into it.
 
     Args:
         module: the network.
@@ -67,16 +80,14 @@ def folds_in(module: nn.Module, forward: Callable[[], Any]) -> Folds:
     with torch.inference_mode(), watch:
         returned = tensors(forward())
     return {
-        number: output.readers[0]
+        number: Fold(*output.names, output.norm(returned))
         for number, output in enumerate(watch.outputs)
-        if len(output.readers) == 1
-        and output.readers[0] is not None
-        and not any(each is output.tensor() for each in returned)
+        if output.names is not None
     }
 
 
 class Folding:
-    """Runs a network with its batch norms folded, where that can be done.
+    """Runs a network with its batch norms folded and its weights laid out, where that can be done.
 
     Args:
         module: the network, in evaluation mode.
@@ -97,7 +108,7 @@ class Folding:
         that are quick at it.
         """
         if self._folds:
-            mode = _Folded(self._folds, self._folded)
+            mode = _Folded(self._folds, self._convolved)
             try:
                 with mode:
                     found = forward()
@@ -108,35 +119,57 @@ class Folding:
             self._folds = {}
         return forward()
 
-    def _folded(self, fold: Fold, own: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Weight, in a number format, and bias of a convolution with its batch norm in them."""
-        weight = self._named[fold.weight]
-        if own is not weight:
+    def _convolved(self, fold: Fold, func: Any, asked: Mapping[str, Any]) -> tuple[Tensor, bool]:
+        """What a convolution returns, and whether its batch norm is in it."""
+        own = self._named[fold.weight]
+        if asked["weight"] is not own:
             raise _OtherwiseError
+        dtype = _computed_in(own)
+        exact = dtype.itemsize >= torch.float32.itemsize
+        options = _options(asked) if _suits_onednn(dtype, asked) else None
+        if options is not None:
+            weight, bias = self._changed(fold, dtype, (*options, asked["input"].shape))
+            convolution = torch.ops.mkldnn._convolution_pointwise  # what torch's compiler calls
+            picture = asked["input"].to(dtype)
+            return convolution(picture, weight, bias, *options, "none", [], ""), fold.norm is not None
+        if fold.norm is None or not exact:
+            return func(**asked), False
+        weight, bias = self._changed(fold, dtype)
+        return func(**{**asked, "weight": weight, "bias": bias}), True
+
+    def _changed(
+        self, fold: Fold, dtype: torch.dtype, layout: tuple[Any, ...] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weight, in a number format and laid out, and bias of a convolution with its batch norm in them."""
+        weight, norm = self._named[fold.weight], fold.norm
         bias, mean, variance, scale, shift = (
-            None if name is None else self._named[name] for name in (fold.bias, *fold.statistics)
+            None if name is None else self._named[name]
+            for name in (fold.bias, *((None,) * 4 if norm is None else norm.statistics))
         )
-        assert mean is not None
-        assert variance is not None
         sources = tuple(each for each in (weight, bias, mean, variance, scale, shift) if each is not None)
         exact = exact_type(weight.device)
+        eps = 0.0 if norm is None else norm.eps
 
         def factor() -> Tensor:
-            found = (variance.to(exact) + fold.eps).rsqrt()
+            assert variance is not None
+            found = (variance.to(exact) + eps).rsqrt()
             return found if scale is None else found * scale
 
         def changed_weight() -> Tensor:
-            changed = weight.to(exact) * factor().view(-1, *[1] * (weight.ndim - 1))
-            return changed.to(dtype)
+            across = (-1, *[1] * (weight.ndim - 1))
+            changed = weight if norm is None else weight.to(exact) * factor().view(across)
+            return _laid_out(changed.to(dtype), layout)
 
         def changed_bias() -> Tensor:
-            changed = ((0 if bias is None else bias) - mean.to(exact)) * factor()
+            changed = weight.new_zeros(len(weight)) if bias is None else bias
+            changed = changed if mean is None else (changed - mean.to(exact)) * factor()
             changed = changed if shift is None else changed + shift
             return changed.to(torch.promote_types(weight.dtype, torch.float32))
 
+        key = None if layout is None else str(layout[:-1])
         return (
-            self._kept.get(sources, ("folded weight", fold.eps, dtype), changed_weight),
-            self._kept.get(sources, ("folded bias", fold.eps), changed_bias),
+            self._kept.get(sources, ("folded weight", eps, dtype, key), changed_weight),
+            None if bias is mean is None else self._kept.get(sources, ("folded bias", eps), changed_bias),
         )
 
 
@@ -146,13 +179,20 @@ class _OtherwiseError(Exception):
 
 @dataclass
 class _Output:
-    """What a convolution returned, and who read it: a batch norm that can be folded, or None for anything else."""
+    """What a convolution returned, and who read it: a batch norm that can be folded, or None for anything else.
+
+    Attributes:
+        names: of the convolution's weight and bias, where both are the network's own.
+    """
 
     tensor: ReferenceType[Tensor]
-    weight: str | None
-    bias: str | None
-    foldable: bool
-    readers: list[Fold | None] = field(default_factory=list)
+    names: tuple[str, str | None] | None
+    readers: list[Norm | None] = field(default_factory=list)
+
+    def norm(self, returned: Sequence[Tensor]) -> Norm | None:
+        """The batch norm that alone reads it."""
+        alone = len(self.readers) == 1 and not any(each is self.tensor() for each in returned)
+        return self.readers[0] if alone else None
 
 
 class _Watch(TorchFunctionMode):
@@ -166,21 +206,22 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _ASKING:
-            for each in tensors((args, kwargs)):
+            for each in _operands((*args, *kwargs.values())):
                 for output in self.outputs:
                     if output.tensor() is each:
-                        output.readers.append(self._fold(output, each, func, args, kwargs))
+                        output.readers.append(self._norm(each, func, args, kwargs))
         result = func(*args, **kwargs)
         if func in _CONVOLUTIONS:
             asked = _asked(_CONVOLUTION, args, kwargs)
-            weight, bias = asked["weight"], asked["bias"]
-            names = self._names.get(id(weight)), self._names.get(id(bias))
-            known = names[0] is not None and (bias is None or names[1] is not None)
-            self.outputs.append(_Output(ref(result), *names, foldable=known))
+            weight, bias = (self._names.get(id(asked[name])) for name in ("weight", "bias"))
+            known = bias is not None or asked["bias"] is None
+            self.outputs.append(
+                _Output(ref(result), (weight, bias) if weight is not None and known else None)
+            )
         return result
 
-    def _fold(self, output: _Output, read: Tensor, func: Any, args: Any, kwargs: Any) -> Fold | None:
-        if func is not F.batch_norm or not output.foldable or output.weight is None:
+    def _norm(self, read: Tensor, func: Any, args: Any, kwargs: Any) -> Norm | None:
+        if func is not F.batch_norm:
             return None
         asked = _asked(_NORM, args, kwargs)
         statistics = [asked[name] for name in ("running_mean", "running_var", "weight", "bias")]
@@ -188,19 +229,19 @@ class _Watch(TorchFunctionMode):
         known = all(name is not None or each is None for name, each in zip(names, statistics, strict=True))
         if asked["input"] is not read or asked["training"] or None in names[:2] or not known:
             return None
-        return Fold(output.weight, output.bias, names, asked["eps"])
+        return Norm(names, asked["eps"])
 
 
 class _Folded(TorchFunctionMode):
-    """Computes convolutions with folded weights, and lets their batch norms pass."""
+    """Computes convolutions with changed weights, and lets the batch norms that are in them pass."""
 
     def __init__(
         self,
         folds: Folds,
-        folded: Callable[[Fold, Tensor, torch.dtype], tuple[Tensor, Tensor]],
+        convolved: Callable[[Fold, Any, Mapping[str, Any]], tuple[Tensor, bool]],
     ) -> None:
         super().__init__()
-        self._folds, self._folded = folds, folded
+        self._folds, self._convolved = folds, convolved
         self._count = 0
         self._passed: dict[int, ReferenceType[Tensor]] = {}
         self.awaited: dict[int, Tensor] = {}
@@ -208,7 +249,7 @@ class _Folded(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _ASKING:
-            for each in tensors((args, kwargs)):
+            for each in _operands((*args, *kwargs.values())):
                 if id(each) in self.awaited:
                     return self._normalised(func, self.awaited.pop(id(each)))
                 if each is self._passed.get(id(each), _nothing)():
@@ -219,15 +260,9 @@ class _Folded(TorchFunctionMode):
         self._count += 1
         if fold is None:
             return func(*args, **kwargs)
-        asked = _asked(_CONVOLUTION, args, kwargs)
-        own = asked["weight"]
-        dtype = _computed_in(own)
-        lower = dtype.itemsize < torch.float32.itemsize
-        if lower and not _takes_exact_bias(dtype, asked):
-            return func(*args, **kwargs)
-        asked["weight"], asked["bias"] = self._folded(fold, own, dtype)
-        result = _with_exact_bias(**asked) if lower else func(**asked)
-        self.awaited[id(result)] = result
+        result, normalised = self._convolved(fold, func, _asked(_CONVOLUTION, args, kwargs))
+        if normalised:
+            self.awaited[id(result)] = result
         return result
 
     def _normalised(self, func: Any, output: Tensor) -> Tensor:
@@ -236,6 +271,15 @@ class _Folded(TorchFunctionMode):
             raise _OtherwiseError
         self._passed[id(output)] = ref(output)
         return output.view_as(output)
+
+
+def _operands(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors that a function of torch is given, by themselves or, as by `torch.cat`, in sequences."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _operands(value)
 
 
 def _nothing() -> None:
@@ -256,35 +300,34 @@ def _computed_in(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if casts else weight.dtype
 
 
-def _takes_exact_bias(dtype: torch.dtype, asked: Mapping[str, Any]) -> bool:
-    """Whether `_with_exact_bias` can compute this convolution in this number format."""
+def _suits_onednn(dtype: torch.dtype, asked: Mapping[str, Any]) -> bool:
+    """Whether oneDNN computes a convolution, in bfloat16 with a bias of float32, which `F.conv2d` does not take."""
     picture: Tensor = asked["input"]
     return (
-        dtype == torch.bfloat16
+        (dtype == torch.float32 or (dtype == torch.bfloat16 and fast_in_bfloat16("cpu")))
         and picture.device.type == "cpu"
-        and fast_in_bfloat16("cpu")
         and picture.ndim == asked["weight"].ndim
         and not isinstance(asked["padding"], str)
+        and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
 
 
-def _with_exact_bias(
-    input: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
-    """A convolution in bfloat16 with a bias of float32: oneDNN adds it before it rounds; `F.conv2d` does not take it.
-
-    The operator is the one that torch's compiler calls.
-    """
-    axes = weight.ndim - 2
+def _options(asked: Mapping[str, Any]) -> tuple[list[int], list[int], list[int], int]:
+    """Padding, stride and dilation, a number per axis, and groups."""
+    axes = asked["weight"].ndim - 2
     padding, stride, dilation = (
-        list(each) if isinstance(each, Sequence) else [int(each)] * axes
-        for each in (padding, stride, dilation)
+        [int(number) for number in each] if isinstance(each, Sequence) else [int(each)] * axes
+        for each in (asked["padding"], asked["stride"], asked["dilation"])
     )
-    convolution = torch.ops.mkldnn._convolution_pointwise
-    found: Tensor = convolution(
-        input.to(weight.dtype), weight, bias, padding, stride, dilation, groups, "none", [], ""
-    )
+    return padding, stride, dilation, asked["groups"]
+
+
+def _laid_out(weight: Tensor, layout: tuple[Any, ...] | None) -> Tensor:
+    """A weight as oneDNN reads it, by the options and the input's shape; that of one axis stays as it is."""
+    if layout is None or weight.ndim == 3:
+        return weight
+    found: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *layout)
     return found
 
 
