@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ SETTINGS = {
     "rsi-grad-cam": "steps=10",
     "layer-integrated-gradients": "steps=10",
     "smooth-grad": "samples=8",
+    "crisp-mask": "smooth=40,sharp=20",
 }
+# Of these it is asked whether they depend on the weights.
+RANDOMISED = (
+    "grad-cam", "grad-cam++", "layer-cam", "eigen-cam", "gradient", "guided-backprop", "group-cam",
+    "integrated-grad-cam",
+)  # fmt: skip
 METRICS = (
     "insertion-deletion:rows=16", "average-drop", "increase-in-confidence", "energy-pointing-game", "bbox-share",
     "pointing-game", "max-box-acc", "localisation-error", "px-ap", "sparseness", "entropy",
@@ -45,14 +51,12 @@ CLAIMS = (
 
 def commands(out: Path) -> dict[str, list[str]]:
     """What is run, by the folder below `out` that keeps it."""
-    names = [entry.name for entry in registry.explainers() if not entry.requires]
-    methods = ",".join(f"{name}:{SETTINGS[name]}" if name in SETTINGS else name for name in names)
+    methods = _spelt(entry.name for entry in registry.explainers() if not entry.requires)
     weights = data() / "weights" / "imagenet_torchvision_mobilenet_v2.safetensors"
     common = [
         "evaluate", str(data() / "imagenet-val"), "--model", "torchvision:mobilenet_v2", "--weights", str(weights),
         "--precision", "auto",
     ]  # fmt: skip
-    quick = "grad-cam,grad-cam++,layer-cam,eigen-cam,gradient,guided-backprop"
     return {
         "pictures": [
             *common, "--methods", methods, "--metrics", ",".join(METRICS), "--samples", "40", "--strict",
@@ -63,10 +67,14 @@ def commands(out: Path) -> dict[str, list[str]]:
             "--out", str(out / "mosaics"),
         ],
         "sanity": [
-            *common, "--methods", quick, "--metrics", "sparseness,randomisation", "--samples", "10",
+            *common, "--methods", _spelt(RANDOMISED), "--metrics", "sparseness,randomisation", "--samples", "30",
             "--out", str(out / "sanity"),
         ],
     }  # fmt: skip
+
+
+def _spelt(methods: Iterable[str]) -> str:
+    return ",".join(f"{name}:{SETTINGS[name]}" if name in SETTINGS else name for name in methods)
 
 
 def main() -> int:

@@ -1,17 +1,24 @@
-"""The adjoint of a convolution under other weights than it ran with, without running it again."""
+"""The adjoints of convolutions: under other weights than one ran with, or of several as one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_FEW = 8
+"""Channels up to which twice as many take hardly longer, as libraries pad them to blocks of 16."""
 
-def convolution(output: Tensor) -> Any:
-    """The node of the graph that holds how a convolution ran, its strides and paddings; None of anything else."""
-    node = output.grad_fn
-    return node if node is not None and node.name() == "ConvolutionBackward0" else None
+
+def convolution(output: Tensor, source: Tensor) -> Any:
+    """The node of the graph that holds how a convolution of this input ran, its strides and paddings; else None."""
+    node: Any = output.grad_fn
+    if node is None or node.name() != "ConvolutionBackward0":
+        return None
+    # What was padded before it ran is another input.
+    return node if node._saved_input.shape == source.shape else None
 
 
 def adjoint(node: Any, source: Tensor, weight: Tensor, cotangent: Tensor) -> Tensor:
@@ -37,3 +44,24 @@ def adjoint(node: Any, source: Tensor, weight: Tensor, cotangent: Tensor) -> Ten
         [True, False, False],
     )[0]
     return found
+
+
+def adjoints(nodes: Sequence[Any], cotangent: Tensor) -> tuple[Tensor, ...]:
+    """What convolutions of inputs with few channels send back, as one with all channels side by side; () of others.
+
+    Args:
+        nodes: of convolutions whose outputs were added up, alike but for their weights.
+        cotangent: of the sum.
+    """
+    if len(nodes) < 2 or not all(nodes):
+        return ()
+    if nodes[0]._saved_groups != 1 or nodes[0]._saved_transposed:
+        return ()
+    sources = [node._saved_input for node in nodes]
+    channels = sources[0].shape[1]
+    if channels > _FEW:
+        return ()
+    weight = torch.cat([node._saved_weight.detach() for node in nodes], 1)
+    shape = sources[0].shape
+    source = cotangent.new_empty((shape[0], channels * len(nodes), *shape[2:]))  # only its shape counts
+    return adjoint(nodes[0], source, weight, cotangent).chunk(len(nodes), 1)

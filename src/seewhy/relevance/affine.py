@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seewhy.network.kept_weights import KeptWeights
-from seewhy.relevance.adjoint import adjoint, convolution
+from seewhy.relevance.adjoint import adjoint, adjoints, convolution
 from seewhy.relevance.conservation import Ledger
 from seewhy.relevance.rules import AffineRule, Epsilon, Inputs, Part, Term, Weights, ZBox
 from seewhy.relevance.weights import changed
@@ -147,12 +147,14 @@ class Affine:
             return (_sum(received),)
         assert self._output is not None
         positive, negative = terms
-        ran = self._contributions(positive)
-        if not (relevance.bool() & ~(self._output > 0)).any():
-            return (self._received(positive, relevance, ran),)
-        if self.rule.terms_together is not None and all(ran.nodes):
-            return (self._both(relevance, ran, self.rule.terms_together),)
         above = _where_above(relevance, self._output)
+        if torch.equal(above, relevance):
+            del above
+            return (self._received(positive, relevance, self._contributions(positive)),)
+        ran = self._contributions(positive)
+        if self.rule.terms_together is not None and all(ran.nodes):
+            del above
+            return (self._both(relevance, ran, self.rule.terms_together),)
         received = [
             self._received(positive, above, ran),
             self._received(negative, relevance - above, self._contributions(negative)),
@@ -167,35 +169,33 @@ class Affine:
         positive, negative = self.rule.terms()
         assert self._output is not None
         biases = [self._bias(term) for term in (positive, negative)]
-        whole = ran.whole.detach()
-        less = torch.sub(whole, self._output, alpha=together)  # what the first leaves, with the other sign
+        # Where the output is not above 0, the denominator is what the first term leaves, here with the other sign,
+        # as the first's weights are taken away there. In place, as this is where memory runs high.
         if self.bias is not None and biases[0] is None:
-            less += together * self.bias
-        # In place, as this is where memory runs high.
-        less.masked_fill_(self._output > 0, 0)
-        torch.ops.aten.threshold_backward.grad_input(whole, self._output, 0, grad_input=whole)
-        whole -= less
-        del less
-        quotient = self._divided(relevance, whole, positive)
+            below = (self._output - self.bias).masked_fill_(self._output > 0, 0)
+        else:
+            below = self._output.clamp_max(0)
+        quotient = self._divided(relevance, ran.whole.detach().sub_(below, alpha=together), positive)
+        del below
         own = _where_above(quotient, self._output)
-        others = quotient.sub_(own)
+        others = own - quotient
         received = []
         for bias, each in zip(biases, (own, others), strict=True):
             if bias is not None and self.rule.bias == "absorb":
                 self.ledger().absorb(self.where, bias * _summed_like(each, bias))
             if bias is not None and self.rule.bias == "distribute":
                 received.append(self._in_equal_parts(bias * each))
+        del own
         # The second term's weights are `together` times the layer's, less the first's; they need not be kept.
+        plain, scale = self.weighting.weight, self.weighting.scale
+        assert isinstance(plain, Tensor)
+        others *= together if scale is None else together * scale.reshape(-1, *[1] * (others.ndim - 2))
+        layers = adjoint(ran.nodes[0], self.source.detach(), plain, others)
+        del others
         for part, node, leaf in zip(self._parts(positive), ran.nodes, ran.leaves, strict=True):
             weight = self.weighting.under(part.weights, self.kept)
             assert isinstance(weight, Tensor)
-            received.append(adjoint(node, leaf.detach(), weight, own - others).mul_(leaf.detach()))
-        plain, scale = self.weighting.weight, self.weighting.scale
-        assert isinstance(plain, Tensor)
-        if scale is not None:
-            others = others * scale.reshape(-1, *[1] * (others.ndim - 2))
-        whole_input = self.source.detach()
-        received.append(adjoint(ran.nodes[0], whole_input, plain, together * others).mul_(whole_input))
+            received.append(adjoint(node, leaf.detach(), weight, quotient).add_(layers).mul_(leaf.detach()))
         return _sum(received)
 
     def _received(self, term: Term, relevance: Tensor, ran: _Contributions) -> Tensor:
@@ -207,7 +207,9 @@ class Affine:
         quotient = self._divided(relevance, denominator, term)
         if bias is not None and self.rule.bias == "absorb":
             self.ledger().absorb(self.where, bias * _summed_like(quotient, bias))
-        found = torch.autograd.grad(ran.whole, ran.leaves, quotient, retain_graph=self._local is not None)
+        found = adjoints(ran.nodes, quotient) or torch.autograd.grad(
+            ran.whole, ran.leaves, quotient, retain_graph=self._local is not None
+        )
         received = [
             # A layer's gradient is a tensor of its own; that of an average may be the quotient itself.
             gradient.mul_(leaf.detach()) if self.is_layer else gradient * leaf.detach()
@@ -238,7 +240,7 @@ class Affine:
             for place, (leaf, part) in enumerate(zip(leaves, parts, strict=True)):
                 weight = self.weighting.under(part.weights, self.kept)
                 output = self.map(leaf, weight, None if place else bias)
-                nodes.append(convolution(output))
+                nodes.append(convolution(output, leaf))
                 yield output
                 del output  # so that no more than one lives beside the sum
 
@@ -256,7 +258,9 @@ class Affine:
         if epsilon and signed:
             quotient = torch.div(relevance, whole, out=whole)
             taken = (
-                shift * quotient if isinstance(shift, Tensor) else shift * _summed_like(quotient, self.bias)
+                shift.mul_(quotient)
+                if isinstance(shift, Tensor)
+                else shift * _summed_like(quotient, self.bias)
             )
         else:  # denominators that may be zero, and so have nobody to give relevance to
             empty = whole == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -108,9 +109,9 @@ class Sum:
 
     def back(self, relevance: Tensor) -> tuple[Tensor, ...]:
         parts = [part if factor == 1 else part * factor for part, factor in self.summands]
-        total = torch.zeros_like(relevance) + (0 if self.constant is None else self.constant)
-        for part in parts:
-            total += part
+        total = reduce(Tensor.add, parts)
+        if self.constant is not None:
+            total = total + self.constant
         shift = torch.copysign(total.new_full((), self.epsilon), total)
         quotient = relevance / total.add_(shift)
         constant = None if self.constant is None else self.constant * quotient
