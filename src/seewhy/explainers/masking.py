@@ -27,8 +27,8 @@ Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], 
 """Takes picture numbers, mask numbers, scores, and the masks at the picture's size."""
 
 _SHARE = 0.25  # of the free memory that one chunk may need
-# Pictures per forward beyond which nothing gets faster: elsewhere, and on processors. There each forward lays out the
-# weights anew, which many pictures share; but the C library maps the memory of large outputs anew, unless it is kept.
+# Pictures per forward beyond which nothing gets faster: elsewhere, and on processors. There many share what a forward
+# costs besides; but the C library maps the memory of large outputs anew, unless it is kept.
 _MOST, _MOST_ON_CPU, _MOST_KEPT = 256, 16, 64
 
 
