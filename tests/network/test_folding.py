@@ -143,6 +143,32 @@ def test_weights_that_change_are_folded_anew() -> None:
             torch.testing.assert_close(folding.run(lambda: net(pictures)), net(pictures))
 
 
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_weights_that_were_laid_out_for_one_size_serve_all(dimensions):
+    net = convolution(dimensions, padding=1)
+    kept = KeptWeights(net, "")
+    for batch, side in [(1, 9), (8, 9), (3, 40), (1, 1)]:
+        pictures = torch.randn(batch, 4, *[side] * dimensions)
+        folds = folds_in(net, lambda pictures=pictures: net(pictures))
+        with torch.inference_mode():
+            found = Folding(net, folds, kept).run(lambda pictures=pictures: net(pictures))
+            torch.testing.assert_close(found, net(pictures), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_what_is_not_a_number_is_not_hidden(norm):
+    net = convolution(2)
+    net = nn.Sequential(net[0], *([net[1]] if norm else []), nn.ReLU())
+    pictures = torch.randn(2, 4, 9, 9)
+    pictures[1, 2, 3, 4] = torch.nan
+    with torch.inference_mode():
+        found = Folding(net, folds_in(net, lambda: net(pictures)), KeptWeights(net, "")).run(
+            lambda: net(pictures)
+        )
+        assert torch.equal(found.isnan(), net(pictures).isnan())
+    assert found.isnan().any()
+
+
 def in_bfloat16(net: nn.Module, pictures: Tensor, folded: bool) -> Tensor:
     folds = folds_in(net, lambda: net(pictures)) if folded else {}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
