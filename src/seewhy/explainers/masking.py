@@ -29,7 +29,7 @@ Collect = Callable[[Int[Tensor, " M"], Int[Tensor, " M"], Float[Tensor, "M T"], 
 _SHARE = 0.25  # of the free memory that one chunk may need
 # Pictures per forward beyond which nothing gets faster: elsewhere, and on processors. There many share what a forward
 # costs besides; but the C library maps the memory of large outputs anew, unless it is kept.
-_MOST, _MOST_ON_CPU, _MOST_KEPT = 256, 16, 64
+_MOST, _MOST_ON_CPU, _MOST_KEPT = 256, 16, 48
 
 
 @dataclass(frozen=True)
