@@ -159,7 +159,7 @@ def test_the_chunk_follows_from_the_free_memory(monkeypatch):
     with net.prepared(images) as arguments:
         study = Study(net, arguments, as_target(None), "")
         monkeypatch.setattr(masking, "is_kept", lambda: True)
-        assert masking.fitting(study) == 64
+        assert masking.fitting(study) == 48
         monkeypatch.setattr(masking, "is_kept", lambda: False)
         assert masking.fitting(study) == 16
         monkeypatch.setattr(masking, "free_memory", lambda device: 50_000)
