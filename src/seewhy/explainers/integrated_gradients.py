@@ -24,10 +24,8 @@ from seewhy.network.precision import chunked
 Quadrature = Literal["midpoint", "left", "right", "trapezoid", "gauss-legendre"]
 _BATCH = 16  # pictures whose graph is held at once
 _GAP = 0.05
-_ROUNDS, _CLOSE = (
-    (32, 64, 128, 256, 512),
-    0.01,
-)  # steps that are chosen one after the other, and when they suffice
+# Steps that are chosen one after the other, and when they suffice.
+_ROUNDS, _CLOSE = (32, 64, 128, 256, 512), 0.01
 
 
 class IntegratedGradients(PixelMethod):

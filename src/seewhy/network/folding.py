@@ -9,7 +9,7 @@ it. (oneDNN could compute the ReLU, too, but makes zeros of what is not a number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Signature, signature
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.network.kept_weights import KeptWeights
 from seewhy.network.precision import exact_type, fast_in_bfloat16
-from seewhy.network.structures import tensors
+from seewhy.network.structures import operands, tensors
 
 R = TypeVar("R")
 
@@ -206,7 +206,7 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _ASKING:
-            for each in _operands((*args, *kwargs.values())):
+            for each in operands((*args, *kwargs.values())):
                 for output in self.outputs:
                     if output.tensor() is each:
                         output.readers.append(self._norm(each, func, args, kwargs))
@@ -249,7 +249,7 @@ class _Folded(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _ASKING:
-            for each in _operands((*args, *kwargs.values())):
+            for each in operands((*args, *kwargs.values())):
                 if id(each) in self.awaited:
                     return self._normalised(func, self.awaited.pop(id(each)))
                 if each is self._passed.get(id(each), _nothing)():
@@ -271,15 +271,6 @@ class _Folded(TorchFunctionMode):
             raise _OtherwiseError
         self._passed[id(output)] = ref(output)
         return output.view_as(output)
-
-
-def _operands(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors that a function of torch is given, by themselves or, as by `torch.cat`, in sequences."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _operands(value)
 
 
 def _nothing() -> None:

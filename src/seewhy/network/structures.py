@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -40,6 +40,15 @@ def flatten(value: Any) -> tuple[list[Any], Rebuild]:
 def tensors(value: Any) -> list[Tensor]:
     """All tensors inside a structure, in order."""
     return [leaf for leaf in flatten(value)[0] if isinstance(leaf, Tensor)]
+
+
+def operands(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among what a function of torch is given, and in sequences of them, as `torch.cat` takes."""
+    for each in values:
+        if isinstance(each, Tensor):
+            yield each
+        elif isinstance(each, list | tuple):
+            yield from operands(each)
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:

@@ -57,11 +57,9 @@ def adjoints(nodes: Sequence[Any], cotangent: Tensor) -> tuple[Tensor, ...]:
         return ()
     if nodes[0]._saved_groups != 1 or nodes[0]._saved_transposed:
         return ()
-    sources = [node._saved_input for node in nodes]
-    channels = sources[0].shape[1]
+    batch, channels, *size = nodes[0]._saved_input.shape
     if channels > _FEW:
         return ()
     weight = torch.cat([node._saved_weight.detach() for node in nodes], 1)
-    shape = sources[0].shape
-    source = cotangent.new_empty((shape[0], channels * len(nodes), *shape[2:]))  # only its shape counts
+    source = cotangent.new_empty((batch, channels * len(nodes), *size))  # only its shape counts
     return adjoint(nodes[0], source, weight, cotangent).chunk(len(nodes), 1)

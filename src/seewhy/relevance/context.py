@@ -140,12 +140,3 @@ def on_input(computation: Computation) -> Callable[[Tensor], Tensor]:
         return result
 
     return compute
-
-
-def tensors_in(values: Iterable[Any]) -> Iterable[Tensor]:
-    """The tensors among arguments, and in lists of them."""
-    for each in values:
-        if isinstance(each, Tensor):
-            yield each
-        elif isinstance(each, list | tuple):
-            yield from tensors_in(each)

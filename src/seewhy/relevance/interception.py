@@ -11,8 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from seewhy.errors import NotApplicableError
 from seewhy.network.operations import Computation, Operation, operation_of
+from seewhy.network.structures import operands
 from seewhy.relevance import linear, nonlinear
-from seewhy.relevance.context import Context, tensors_in
+from seewhy.relevance.context import Context
 from seewhy.relevance.rules import Constant, Epsilon, Pass, Route
 from seewhy.relevance.steps import Passed
 
@@ -65,7 +66,7 @@ class Interception(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         context = self._context
         args, kwargs = context.currently(args), kwargs or {}
-        carrying = [each for each in tensors_in((*args, *kwargs.values())) if each.requires_grad]
+        carrying = [each for each in operands((*args, *kwargs.values())) if each.requires_grad]
         if not carrying:
             return func(*args, **kwargs)
         operation = operation_of(func)
@@ -87,7 +88,7 @@ def _other(context: Context, name: str, func: Any, args: Any, kwargs: Any) -> An
     if isinstance(rule, Constant):
         return func(*(each.detach() if isinstance(each, Tensor) else each for each in args), **kwargs)
     result = func(*args, **kwargs)
-    if not any(each.requires_grad for each in tensors_in((result,))) and name != "__setitem__":
+    if not any(each.requires_grad for each in operands((result,))) and name != "__setitem__":
         return result
     context.functions.add(name)
     writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seewhy.network.operations import Computation
+from seewhy.network.structures import operands
 from seewhy.relevance.composites import DIVISION
-from seewhy.relevance.context import Context, name_of, tensors_in
+from seewhy.relevance.context import Context, name_of
 from seewhy.relevance.rules import Constant, Gate, Halves, Route, Unpool
 from seewhy.relevance.steps import Joined, Passed, Product, Sum, Unpooled, step_of
 
@@ -69,7 +70,7 @@ def product(context: Context, computation: Computation) -> Tensor:
 
 def concatenation(context: Context, computation: Computation) -> Tensor:
     """Parts put together; the gradient takes their relevance apart again."""
-    parts = list(tensors_in(computation.args[:1] or (computation.kwargs.get("tensors"),)))
+    parts = list(operands(computation.args[:1] or (computation.kwargs.get("tensors"),)))
     if all(each.requires_grad for each in parts):
         result: Tensor = computation.run()
         return result
