@@ -17,6 +17,7 @@ from benchmarks.subjects import data
 from seewhy import cli, registry
 from seewhy.evaluation.campaign import SAMPLE
 from seewhy.evaluation.report import table, tables
+from seewhy.evaluation.standings import clearly_differs
 from seewhy.render.markdown import markdown_table
 
 # Methods of many forwards get fewer than by default: all of them, for every picture, must fit an evening.
@@ -146,13 +147,16 @@ def _claims(results: Mapping[str, Any]) -> Iterator[str]:
     for method, metric, claim in CLAIMS:
         for part in results["parts"]:
             for subset, found in part["tables"].items():
-                against = found.get(method, {}).get(metric, {}).get("against")
-                if against and subset != SAMPLE:
-                    low, high = against["low"], against["high"]
-                    says = "holds" if low > 0 else "the opposite" if high < 0 else "not decided"
-                    difference = f"{against['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-                    rows.append([claim, subset, difference, f"{against['p']:.4f}", says])
+                cell = found.get(method, {}).get(metric, {})
+                if (against := cell.get("against")) and subset != SAMPLE:
+                    says = "holds" if against["difference"] > 0 else "the opposite"
+                    difference = (
+                        f"{against['difference']:+.4f} [{against['low']:+.4f}, {against['high']:+.4f}]"
+                    )
+                    found_here = says if clearly_differs(cell) else "not decided"
+                    rows.append([claim, subset, difference, f"{against['p']:.4f}", found_here])
     yield markdown_table(["claim", "pictures", "difference", "p (Holm)", "here"], rows) + "\n"
+    yield "Decided, as † is, where the interval excludes zero and p, adjusted over all methods, is below 0.05.\n"
 
 
 def _sanity(sanity: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from seewhy.evaluation.controls import RandomMap, controls
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.mosaics import Mosaics, draw_mosaics, tiled
 from seewhy.evaluation.result import Result
+from seewhy.evaluation.standings import clearly_differs
 from seewhy.evaluation.subjects import Pictures, class_of, named, sampled, share_of_picture
 from small_dataset import CLASSES, Quarters, network, write_dataset
 
@@ -213,6 +214,19 @@ def test_a_campaign_ranks_compares_and_names_subsets(folder, tmp_path) -> None:
     assert grid["grad-cam"] > 0.6
     for name in ("random-map", "centred-gaussian", "mean-activation", "eigen-cam"):
         assert grid[name] == pytest.approx(0.25, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "clearly"),
+    [
+        ({}, False),
+        ({"against": {"clear": True, "p": 0.04}}, True),
+        ({"against": {"clear": True, "p": 0.05}}, False),
+        ({"against": {"clear": False, "p": 0.04}}, False),
+    ],
+)
+def test_a_clear_difference_has_an_interval_without_zero_and_a_small_adjusted_p(cell, clearly) -> None:
+    assert clearly_differs(cell) is clearly
 
 
 def test_mosaics_are_four_classes_in_their_quarters(folder) -> None:

@@ -90,5 +90,10 @@ def cell_text(cell: Mapping[str, Any] | None) -> str:
         text += f" [{cell['low']:.3f}, {cell['high']:.3f}]"
     if cell["rank"] is not None:
         text += f" #{cell['rank']}"
+    return text + (" †" if clearly_differs(cell) else "")
+
+
+def clearly_differs(cell: Mapping[str, Any]) -> bool:
+    """Whether it differs from the first method: interval and adjusted p say so both."""
     against = cell.get("against")
-    return text + (" †" if against and against["clear"] and against["p"] < 0.05 else "")
+    return bool(against and against["clear"] and against["p"] < 0.05)
