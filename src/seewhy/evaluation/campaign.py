@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,26 +9,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from seewhy.datasets import Item, Manifest
-from seewhy.errors import InputError, NotApplicableError, SeewhyError, TargetError
+from seewhy.datasets import Manifest
+from seewhy.errors import InputError, TargetError
 from seewhy.evaluation.controls import controls
 from seewhy.evaluation.evaluate import Evaluation
 from seewhy.evaluation.metric import Metric
 from seewhy.evaluation.mosaics import Mosaics, draw_mosaics
-from seewhy.evaluation.randomisation import SEEDS, randomise, stages_of
 from seewhy.evaluation.result import Result
+from seewhy.evaluation.sanity import SanityPlan
 from seewhy.evaluation.standings import standings
 from seewhy.evaluation.subjects import (
     Pictures,
     Question,
     class_of,
-    read_pictures,
     sampled,
     share_of_picture,
 )
-from seewhy.explainers.base import Explainer, Workload
-from seewhy.explanation import Cost
-from seewhy.files import written_whole
+from seewhy.explainers.base import Explainer
 from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.registry import numbered
@@ -40,7 +36,6 @@ SAMPLE = "random sample"
 _MANY, _FEW = 300, 30  # pictures, where nothing else is asked for
 _FEWEST = 10  # pictures that a subset must have to get a table
 _TUNED = 3  # of every so many pictures one chooses thresholds and is not reported on
-_AFFORDABLE = 60  # forwards per map, above which maps of random networks are not looked at
 
 
 @dataclass(frozen=True)
@@ -77,32 +72,6 @@ class Part:
     title: str
     evaluation: Evaluation
     subsets: Mapping[str, frozenset[str]]
-
-
-@dataclass(frozen=True)
-class SanityPlan:
-    """Maps under random weights, before any is computed.
-
-    Attributes:
-        pictures: what is explained.
-        stages: of the network, which are randomised one after the other.
-        seeds: repetitions.
-        costs: what a map takes, by each method that is looked at.
-        left_out: the other methods, and why.
-        kept: where the result is, once it is there.
-    """
-
-    pictures: tuple[Item, ...]
-    stages: int
-    seeds: int
-    costs: Mapping[str, Cost]
-    left_out: Mapping[str, str]
-    kept: Path
-
-    @property
-    def networks(self) -> int:
-        """How often each picture is explained: by the clean network, and by one more per stage and seed."""
-        return 1 + self.stages * self.seeds
 
 
 @dataclass(eq=False)
@@ -252,56 +221,16 @@ class Campaign:
         if not self.options.sanity:
             return None
         pictures = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
-        settings = [self.named[name].model_dump(mode="json") for name in self.methods]
-        asked = [self.network.digest, [each.sha256 for each in pictures], *settings]
-        digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        work = Workload(1, 1, ((self.example.pixels.shape[-2], self.example.pixels.shape[-1]),))
-        costs = {name: self.named[name].plan(work, self.network) for name in self.methods}
-        dear = {name: cost.forwards for name, cost in costs.items() if cost.forwards > _AFFORDABLE}
-        return SanityPlan(
-            pictures,
-            len(stages_of(self.network, self.example)),
-            SEEDS,
-            {name: cost for name, cost in costs.items() if name not in dear},
-            {f"randomisation of {name}": f"a map takes {count} forwards" for name, count in dear.items()},
-            self.folder / f"sanity-{digest[:16]}.json",
-        )
+        methods = {name: self.named[name] for name in self.methods}
+        return SanityPlan.of(self.network, methods, pictures, self.example, self.folder)
 
     @cached_property
     def sanity(self) -> dict[str, Any] | None:
-        """Maps under random weights, as `Randomisation.to_json` has them; None where that was not asked for.
-
-        They are computed once and kept in the folder, with the methods that the network refused (`left_out`) and the
-        pictures that could not be read (`failed`).
-        """
-        plan = self.sanity_plan
-        if plan is None:
+        """Maps under random weights, as `SanityPlan.result` has them; None where they were not asked for."""
+        if self.sanity_plan is None:
             return None
-        if not plan.kept.exists():
-            with written_whole(plan.kept) as file:
-                file.write(json.dumps(self._randomised(plan)).encode())
-        kept: dict[str, Any] = json.loads(plan.kept.read_text(encoding="utf-8"))
-        return kept
-
-    def _randomised(self, plan: SanityPlan) -> dict[str, Any]:
-        images, good, failed = read_pictures(self.network, plan.pictures)
         refused = {name for part in self.parts for name in part.evaluation.refused}
-        names = [name for name in plan.costs if name not in refused] if good else []
-        left_out: dict[str, str] = {}
-        found: dict[str, Any] = {}
-        while names and not found:
-            methods = [self.named[name] for name in names]
-            try:
-                found = randomise(
-                    methods, self.network, images, seeds=plan.seeds, batch=self.options.chunk
-                ).to_json()
-            except NotApplicableError as error:
-                if error.place is None:
-                    raise
-                left_out[f"randomisation of {names.pop(error.place)}"] = str(error)
-        if not found and not self.parts:
-            raise SeewhyError("; ".join(f"{name}: {why}" for name, why in {**left_out, **failed}.items()))
-        return {"left_out": left_out, "failed": failed, **found}
+        return self.sanity_plan.result(refused, self.options.chunk, optional=bool(self.parts))
 
     def results(self, part: Part, subset: str) -> dict[str, dict[str, Result]]:
         """By method and metric, of some pictures; thresholds are those of pictures that are not reported on."""
