@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,22 @@ class Truth:
         if not self.objects:
             raise InputError("this picture's truth names no object, so it has no label")
         return self.objects[0].label
+
+    def within(self, rows: slice, columns: slice) -> Truth:
+        """What lies in some rows and columns, in their pixels; all objects stay, boxes as long as they were."""
+
+        x, y = columns.start, rows.start
+        objects = tuple(
+            replace(
+                each,
+                box=Box(each.box.x0 - x, each.box.y0 - y, each.box.x1 - x, each.box.y1 - y),
+                mask=None if each.mask is None else each.mask[rows, columns],
+                parts=tuple(replace(part, mask=part.mask[rows, columns]) for part in each.parts),
+            )
+            for each in self.objects
+        )
+        shortcut = None if self.shortcut is None else self.shortcut[rows, columns]
+        return Truth((rows.stop - y, columns.stop - x), objects, self.caption, shortcut)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; masks as COCO's uncompressed run lengths, which its own tools read."""

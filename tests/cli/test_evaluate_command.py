@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -181,10 +182,21 @@ def test_a_bound_may_be_on_a_metric_that_another_one_holds(folder, capsys) -> No
     assert evaluate("--methods", "grad-cam", "--require", "insertion>=1.01") == 4
 
 
-def test_a_bound_on_a_method_that_is_refused_does_not_hold(folder, capsys) -> None:
-    bound = ("--require", "transfer-cam:bbox-share>0")
-    assert evaluate(*QUICK, "--methods", "grad-cam,transfer-cam", *bound) == 4
-    assert "nobody was measured" in capsys.readouterr().out
+@pytest.mark.parametrize("bound", ["transfer-cam:bbox-share>0", "bbox-share>0"])
+def test_a_bound_on_a_method_that_is_refused_does_not_hold(folder, capsys, bound) -> None:
+    assert evaluate(*QUICK, "--methods", "grad-cam,transfer-cam", "--require", bound) == 4
+    assert f"required {bound}: does not hold: transfer-cam undefined" in capsys.readouterr().out
+
+
+def test_road_is_drawn_at_the_shares_that_were_replaced(folder) -> None:
+    assert evaluate("--methods", "grad-cam", "--metrics", "road", "--samples", "4") == 0
+    details = json.loads((folder / "out/evaluation.json").read_text())["parts"][0]["tables"]["random sample"]
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    points = re.search(r'points="([^"]*)"', page).group(1).split()
+    removed = details["grad-cam"]["road"]["details"]["removed"]
+    start, *across = (float(point.partition(",")[0]) for point in points)
+    assert (removed[0], removed[-1], len(across)) == (0.1, 0.9, 9)
+    assert across[0] - start == pytest.approx((across[-1] - start) / 9, abs=0.1)
 
 
 def test_a_bound_that_does_not_hold_is_exit_code_4(folder, capsys) -> None:

@@ -6,6 +6,7 @@ from PIL import Image
 
 from seewhy import datasets
 from seewhy.errors import InputError
+from seewhy.evaluation.regions import ignored
 from seewhy.truth import Box
 
 IDS = [f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (2, 1)]
@@ -107,17 +108,20 @@ def test_masks_stay_files_until_they_are_read(tmp_path, picture, text) -> None:
     mask = np.zeros((8, 10), np.uint8)
     mask[2:4, 5] = 255
     Image.fromarray(mask).save(base / "val/0bt_c3/1_m.png")
+    Image.fromarray(mask[:, ::-1].copy()).save(base / "val/0bt_c3/1_ignore.png")
     text(lists / "image_ids.txt", "val/0bt_c3/1.jpg\n")
     text(lists / "class_labels.txt", "val/0bt_c3/1.jpg,4\n")
     text(
         lists / "localization.txt",
-        "val/0bt_c3/1.jpg,val/0bt_c3/1_m.png,val/0bt_c3/1_ignore.png\nval/0bt_c3/1.jpg,val/0bt_c3/gone.png,\n",
+        "val/0bt_c3/1.jpg,val/0bt_c3/1_m.png,val/0bt_c3/1_ignore.png\n"
+        "val/0bt_c3/1.jpg,val/0bt_c3/gone.png,val/0bt_c3/gone_too.png\n",
     )
 
     manifest = datasets.read(tmp_path / "metadata/OpenImages")
 
-    assert rows(manifest) == [("localization.txt", 2, "val/0bt_c3/1.jpg")]
-    item = manifest.items[0]
-    assert item.attributes["ignore"].endswith("dataset/OpenImages/val/0bt_c3/1_ignore.png")
-    np.testing.assert_array_equal(item.masks[0].read(), mask > 0)
-    assert item.truth.objects[0].box == Box(5, 2, 6, 4)
+    assert rows(manifest) == [("localization.txt", line, "val/0bt_c3/1.jpg") for line in (2, 2)]
+    (item,) = manifest.items
+    thing, region = item.truth.objects
+    np.testing.assert_array_equal(thing.mask, mask > 0)
+    np.testing.assert_array_equal(region.mask, mask[:, ::-1] > 0)
+    assert (thing.box, ignored(thing), ignored(region)) == (Box(5, 2, 6, 4), False, True)

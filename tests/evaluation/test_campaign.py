@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import seewhy
 from seewhy import datasets
-from seewhy.errors import InputError, NotFiniteError, SeewhyError
+from seewhy.datasets.manifest import Annotation
+from seewhy.datasets.masks import MaskFile
+from seewhy.errors import InputError, MissingExtraError, NotFiniteError, SeewhyError, TargetError
 from seewhy.evaluation.campaign import Campaign, Options, tuning
 from seewhy.evaluation.controls import RandomMap, controls
 from seewhy.evaluation.evaluate import Evaluation
@@ -84,6 +87,91 @@ def test_stopped_anywhere_and_resumed_the_bytes_are_those_of_an_undisturbed_run(
             stops += 1
     assert stops > 3
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_what_is_kept_is_of_these_boxes_masks_and_names_and_no_others(folder, tmp_path) -> None:
+    metrics = (seewhy.EnergyPointingGame(),)
+
+    def left(**changes: object) -> int:
+        manifest, net = datasets.read(folder), network()
+        for name, value in changes.items():
+            setattr(net, name, value)
+        made = Evaluation(
+            net, {"grad-cam": seewhy.GradCAM()}, metrics, Pictures(net, manifest, manifest.faultless), store
+        )
+        found = made.left
+        made.run()
+        return found
+
+    store = tmp_path / "store"
+    assert (left(), left()) == (12, 0)
+    boxes = folder / "boxes.csv"
+    written = boxes.read_text()
+    lines = written.splitlines()
+    name, *edges = lines[1].split(",")
+    boxes.write_text("\n".join([lines[0], ",".join([name, "0", *edges[1:]]), *lines[2:]]))
+    assert left() == 12
+    boxes.write_text(written)
+    assert left() == 0
+    assert left(classes=(CLASSES[1], CLASSES[0], *CLASSES[2:])) == 12
+
+
+def test_a_mask_is_known_by_its_pixels_not_by_where_it_lies(tmp_path) -> None:
+    def marks(name: str, value: int) -> str:
+        path = tmp_path / name
+        Image.new("L", (4, 4), value).save(path)
+        return datasets.Item(
+            "one", path, objects=(Annotation("ant", mask=MaskFile(path)),), size=(4, 4)
+        ).marks
+
+    assert marks("a.png", 200) == marks("b.png", 200) != marks("a.png", 100)
+    gone = Annotation("ant", mask=MaskFile(tmp_path / "gone.png"))
+    assert datasets.Item("one", tmp_path / "a.png", objects=(gone,), size=(4, 4)).marks != marks("a.png", 200)
+
+
+def test_a_package_that_is_missing_is_no_fault_of_the_pictures(folder, tmp_path, monkeypatch) -> None:
+    def missing(*arguments: object, **settings: object) -> None:
+        raise MissingExtraError("pycocotools", "coco")
+
+    made = evaluation(folder, tmp_path, seewhy.GradCAM())
+    with monkeypatch.context() as patch:
+        patch.setattr("seewhy.evaluation.subjects.named", missing)
+        with pytest.raises(MissingExtraError):
+            made.run()
+        patch.undo()
+        patch.setattr("seewhy.evaluation.evaluate.explain_all", missing)
+        with pytest.raises(MissingExtraError):
+            evaluation(folder, tmp_path, seewhy.GradCAM()).run()
+    again = evaluation(folder, tmp_path, seewhy.GradCAM())
+    assert again.left == 12
+    again.run()
+    assert not again.failed
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "found"),
+    [
+        (None, ("dog", "cat"), [1, 0]),  # of networks without names a label's place among the dataset's
+        (["cat", "dog", "person on a sofa"], ("dog", "cat"), [1, 0]),
+        (["dog, hound", "cat"], ("dog", "cat"), [0, 1]),
+        (["Audi S4", "BMW 6 Series", "car"], ("6", "1"), None),  # 6 is no number of it, nor a part of a name
+        (["Audi S4", "BMW 6 Series", "car"], ("2", "1"), [2, 1]),
+        (["bird", "fish", "hound"], ("dog", "cat"), None),  # two classes there, three here
+        (["chien", "chat"], ("dog", "cat"), [1, 0]),  # as many: taken to be in the same order
+    ],
+)
+def test_labels_are_the_network_s_classes_by_whole_names_or_by_an_order_that_is_the_same(
+    tmp_path, classes, labels, found
+) -> None:
+    items = tuple(datasets.Item(each, tmp_path / each, (each,)) for each in labels)
+    names = {} if labels[0].isdecimal() else {"cat": "cat", "dog": "dog"}
+    manifest = datasets.Manifest("csv", tmp_path, items, classes=names)
+    net = seewhy.Network(Quarters(), classes=classes)
+    if found is None:
+        with pytest.raises(TargetError, match="has no class"):
+            [class_of(each, manifest, net) for each in items]
+    else:
+        assert [class_of(each, manifest, net) for each in items] == found
 
 
 def test_a_method_more_leaves_the_others_untouched(folder, tmp_path) -> None:
@@ -294,13 +382,27 @@ def test_without_labels_predictions_are_explained_and_what_needs_truth_is_left_o
         _ = only.parts
 
 
+@pytest.mark.parametrize("samples", [None, 3, 8])
+def test_random_weights_are_looked_at_with_a_random_sample_of_the_pictures(folder, tmp_path, samples) -> None:
+    manifest, options = datasets.read(folder), Options(samples=samples, sanity=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seewhy.evaluation.campaign._FEW", 5)
+        plan = Campaign(network(), manifest, [seewhy.GradCAM()], [], tmp_path, options).sanity_plan
+    assert plan.pictures == sampled(manifest, min(samples or 5, 5), 0)
+
+
 def test_what_is_kept_of_random_weights_is_of_these_pictures_and_no_others(folder, tmp_path) -> None:
-    def kept() -> Path:
-        manifest, options = datasets.read(folder), Options(sanity=True)
-        return Campaign(network(), manifest, [seewhy.GradCAM()], [], tmp_path, options).sanity_plan.kept
+    def kept(**changes: object) -> Path:
+        manifest, options, net = datasets.read(folder), Options(sanity=True), network()
+        for name, value in changes.items():
+            setattr(net, name, value)
+        return Campaign(net, manifest, [seewhy.GradCAM()], [], tmp_path, options).sanity_plan.kept
 
     first = kept()
     assert kept() == first
+    assert kept(classes=("wasp", *CLASSES[1:])) != first
+    other = seewhy.Preprocess(resize=(32, 32), mean=(0.5,) * 3, std=(1.0,) * 3)
+    assert kept(preprocess=other) != first
     changed = next(iter(datasets.read(folder))).path
     changed.write_bytes(changed.read_bytes() + b"more")
     assert kept() != first

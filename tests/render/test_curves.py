@@ -28,6 +28,19 @@ def test_every_line_is_drawn_and_named_and_the_page_stays_well_formed() -> None:
     assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)  # svg counts downwards
 
 
+def test_values_lie_at_the_shares_where_they_were_measured() -> None:
+    figure = parsed(curves("t", "x", {"one": [0.9, 0.5, 0.1]}, at=[0, 0.25, 0.75]))
+    labels = {
+        each.text: float(each.get("x")) for each in figure.iter("text") if each.get("text-anchor") == "middle"
+    }
+    points = figure.find(".//polyline").get("points").split()
+    assert [float(point.partition(",")[0]) for point in points] == [
+        labels["0%"],
+        labels["25%"],
+        labels["75%"],
+    ]
+
+
 def test_the_scale_holds_zero_and_the_highest_value() -> None:
     figure = parsed(curves("t", "x", {"one": [0.2, 0.4]}))
     ticks = [each.text for each in figure.iter("text") if re.fullmatch(r"0(\.\d+)?", each.text or "")]

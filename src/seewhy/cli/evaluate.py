@@ -236,10 +236,11 @@ class _Bound:
             raise UsageError(f"--require {text!r}: {found['bound']!r} is not a number") from None
 
     def checked(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether it holds on the random sample, and for whom it does not; undefined does not hold."""
+        """Whether it holds on the random sample, and for whom it does not: undefined, or left out, does not hold."""
         from seewhy.evaluation.campaign import SAMPLE
 
-        values = {
+        asked = [name for name in results["methods"] if name not in results["controls"]]
+        values = {name: None for name in asked if self.method in (None, name)} | {
             name: self._value(own[self.measured])
             for part in results["parts"]
             for name, own in part["tables"][SAMPLE].items()
@@ -248,7 +249,7 @@ class _Bound:
         broken = {name: value for name, value in values.items() if value is None or not self._holds(value)}
         return {
             "require": self.text,
-            "holds": bool(values) and not broken,
+            "holds": not broken,
             "values": values,
             "broken": broken,
         }
@@ -269,7 +270,8 @@ class _Bound:
 def _said(results: Mapping[str, Any], out: Path) -> str:
     lines = []
     for each in results["requirements"]:
-        who = ", ".join(f"{name} {value}" for name, value in each["broken"].items()) or "nobody was measured"
+        broken = each["broken"].items()
+        who = ", ".join(f"{name} {'undefined' if value is None else value}" for name, value in broken)
         lines.append(f"required {each['require']}: {'holds' if each['holds'] else f'does not hold: {who}'}")
     for part in results["parts"]:
         lines.append(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,6 +125,21 @@ class Item:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
+
+    @cached_property
+    def marks(self) -> str:
+        """SHA-256 of what is marked in it, masks as they are kept, those in files by their bytes."""
+
+        def known(each: Annotation | AnnotatedPart) -> tuple[object, ...]:
+            more: tuple[object, ...]
+            if isinstance(each, Annotation):
+                more = each.label, [known(part) for part in each.parts], dict(each.attributes)
+            else:
+                more = each.name, each.point, each.distinguishing
+            return each.box and astuple(each.box), each.mask and each.mask.identity, *more
+
+        marked = self.size, self.shortcut and self.shortcut.identity, [known(each) for each in self.objects]
+        return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
 
     @property
     def image(self) -> Image.Image:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,15 @@ class MaskFile:
             raise InputError(f"{self.path}: not a mask that can be read: {error}") from error
         return (values >= self.least) & (values <= (255 if self.most is None else self.most))
 
+    @cached_property
+    def identity(self) -> tuple[object, ...]:
+        """What the mask depends on: the file's SHA-256, None if it cannot be read, and the range."""
+        try:
+            with self.path.open("rb") as file:
+                return file_digest(file, "sha256").hexdigest(), self.least, self.most
+        except OSError:
+            return None, self.least, self.most
+
 
 @dataclass(frozen=True)
 class RunLengths:
@@ -55,6 +66,11 @@ class RunLengths:
 
     size: tuple[int, int]
     counts: tuple[int, ...] | str
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the mask depends on."""
+        return self.size, self.counts
 
     def read(self) -> Mask:
         """The mask (H, W).
@@ -79,6 +95,11 @@ class Polygons:
 
     size: tuple[int, int]
     points: tuple[tuple[float, ...], ...]
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What the mask depends on."""
+        return self.size, self.points
 
     def read(self) -> Mask:
         """The mask (H, W).

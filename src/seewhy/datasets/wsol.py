@@ -26,7 +26,7 @@ def read(root: Path, split: str | None = None, pictures: Path | None = None) -> 
 
     A row of `localization.txt` is a picture and x0, y0, x1, y1, both edges pixels of the box, counted from 0:
     a box from 0 to 2 is x0 = 0, x1 = 3. Where it has masks instead, it names the mask's file and, in the
-    picture's first row, one of pixels to ignore, kept as the attribute `ignore`.
+    picture's first row, one of pixels to ignore, which becomes an object with the attribute `ignore`.
 
     Args:
         root: a folder of lists, or one above it with folders train, val and test.
@@ -50,7 +50,7 @@ def read(root: Path, split: str | None = None, pictures: Path | None = None) -> 
         else:
             reading.error(home / "class_labels.txt", f"{label!r} is not a class number", line, id)
     sizes = _sizes(reading, home / "image_sizes.txt")
-    marked, ignored = _marked(reading, home / "localization.txt", base)
+    marked = _marked(reading, home / "localization.txt", base)
     listing = home / "image_ids.txt"
     for line, text in reading.lines(listing):
         id = text.strip()
@@ -61,8 +61,7 @@ def read(root: Path, split: str | None = None, pictures: Path | None = None) -> 
             reading.error(listing, f"{id!r} has no class in class_labels.txt", line, id)
             continue
         drawn = [replace(each, label=labels[id]) for each in rows]
-        known = {"ignore": ignored[id]} if id in ignored else {}
-        item = Item(id, base / id, (labels[id],), split=home.name, size=sizes.get(id), attributes=known)
+        item = Item(id, base / id, (labels[id],), split=home.name, size=sizes.get(id))
         reading.add(item, listing, line, drawn)
     for rows in marked.values():
         for each in rows:
@@ -82,10 +81,10 @@ def _sizes(reading: Reading, file: Path) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _marked(reading: Reading, file: Path, base: Path) -> tuple[dict[str, list[Drawn]], dict[str, str]]:
-    """Boxes or masks by picture, labelled with its id for now; and files of pixels to ignore."""
+def _marked(reading: Reading, file: Path, base: Path) -> dict[str, list[Drawn]]:
+    """Boxes or masks by picture, labelled with its id for now, regions to ignore last."""
     marked: dict[str, list[Drawn]] = defaultdict(list)
-    ignored: dict[str, str] = {}
+    ignored: list[Drawn] = []
     for line, text in reading.lines(file):
         id, *values = (each.strip() for each in text.split(","))
         if len(values) == 4:
@@ -93,15 +92,20 @@ def _marked(reading: Reading, file: Path, base: Path) -> tuple[dict[str, list[Dr
             if edges is not None:
                 marked[id].append(Drawn(file, line, id, edges))
         elif len(values) == 2 and values[0]:
-            if values[1]:
-                ignored[id] = str(base / values[1])
-            if (base / values[0]).is_file():
-                marked[id].append(Drawn(file, line, id, mask=MaskFile(base / values[0])))
-            else:
-                reading.error(file, f"there is no mask {base / values[0]}", line, id)
+            for place, name in enumerate(values):
+                if name and not (base / name).is_file():
+                    reading.error(file, f"there is no mask {base / name}", line, id)
+                elif name:
+                    drawn = Drawn(file, line, id, mask=MaskFile(base / name))
+                    if place == 0:
+                        marked[id].append(drawn)
+                    else:
+                        ignored.append(replace(drawn, attributes={"ignore": "1"}))
         else:
             reading.error(file, f"{text!r} is neither a box (5 fields) nor a mask (3 fields)", line, id)
-    return marked, ignored
+    for each in ignored:
+        marked[each.label].append(each)
+    return marked
 
 
 def _holds(folder: Path) -> bool:

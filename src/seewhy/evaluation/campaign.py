@@ -220,7 +220,8 @@ class Campaign:
         """What maps under random weights will take; None where they were not asked for."""
         if not self.options.sanity:
             return None
-        pictures = sampled(self.manifest, self.options.samples or _FEW, self.options.seed)[:_FEW]
+        count = min(self.options.samples or _FEW, _FEW)
+        pictures = sampled(self.manifest, count, self.options.seed)
         methods = {name: self.named[name] for name in self.methods}
         return SanityPlan.of(self.network, methods, pictures, self.example, self.folder)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from seewhy.errors import InputError, NotApplicableError, SeewhyError
+from seewhy.errors import InputError, MissingExtraError, NotApplicableError, SeewhyError
 from seewhy.evaluation.metric import Batch, Metric
 from seewhy.evaluation.result import Result
 from seewhy.evaluation.subjects import Loaded, Subjects
@@ -113,9 +113,11 @@ class Evaluation:
     def run(self, progress: Callable[[int], object] = lambda done: None) -> None:
         """Compute what is missing; `progress` is told how many pictures times methods were done since.
 
-        A method that is not defined for the network is left out, and `refused` says why.
+        A method that is not defined for the network is left out, and `refused` says why. A package that is not
+        installed is no fault of a picture: nothing is kept then.
 
         Raises:
+            MissingExtraError: a package is not installed.
             SeewhyError: all methods are refused, or the store cannot be written.
         """
         missing = {name: set(work.missing()) for name, work in self.works.items()}
@@ -209,6 +211,8 @@ class _Shard:
                 raise
             evaluation.refused[names[error.place]] = str(error)
             self._explain(loaded)
+        except MissingExtraError:
+            raise
         except SeewhyError:
             for name in names:
                 self._alone(name, loaded)
@@ -216,6 +220,8 @@ class _Shard:
     def _alone(self, name: str, loaded: Loaded) -> None:
         try:
             self.explanations |= self._maps([name], loaded, None)
+        except NotApplicableError as error:
+            self.evaluation.refused[name] = str(error)
         except SeewhyError:
             singles = []
             for row, id in enumerate(loaded.ids):

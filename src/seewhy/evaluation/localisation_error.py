@@ -75,15 +75,14 @@ class LocalisationError(Metric):
         labels = batch.explanation.labels
         data = torch.full((len(labels), len(labels[0]), 1 + self._boxes), math.nan)
         remarks: dict[tuple[int, int], str] = {}
-        for rows, maps in framed(batch):
-            for row, each in zip(rows, maps.cpu().numpy(), strict=True):
-                truth = batch.truths[row]
+        for part in framed(batch):
+            for row, each, truth in zip(part.rows, part.maps.cpu().numpy(), part.truths, strict=True):
                 order = [predicted.label for predicted in batch.explanation.predictions[row]]
                 if not order:
                     raise InputError(
                         f"{self.name} needs class predictions; {batch.network.name} names no classes"
                     )
-                boxes = corners(objects(truth, truth.label, batch.network, "main"), each.shape[-2:])
+                boxes = corners(objects(truth, truth.label, batch.network, "main"), truth.size)
                 for column, label in enumerate(labels[row]):
                     if not same_class(truth.label, label, batch.network):
                         remarks[row, column] = (

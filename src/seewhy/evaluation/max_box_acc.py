@@ -60,15 +60,18 @@ class MaxBoxAcc(Metric):
         labels = batch.explanation.labels
         data = torch.full((len(labels), len(labels[0]), 255), math.nan)
         remarks: dict[tuple[int, int], str] = {}
-        for rows, maps in framed(batch):
-            for row, each in zip(rows, maps.cpu().numpy(), strict=True):
+        for part in framed(batch):
+            for row, each, truth in zip(part.rows, part.maps.cpu().numpy(), part.truths, strict=True):
                 for column, label in enumerate(labels[row]):
-                    found = objects(batch.truths[row], label, batch.network, self.match)
-                    truth = corners(found, each.shape[-2:])
-                    if not len(truth):
-                        remarks[row, column] = f"the picture shows no {label!r}"
+                    found = objects(truth, label, batch.network, self.match)
+                    boxes = corners(found, truth.size)
+                    if not len(boxes):
+                        why = (
+                            f"nothing of {label!r} is visible" if found else f"the picture shows no {label!r}"
+                        )
+                        remarks[row, column] = why
                         continue
-                    data[row, column] = torch.from_numpy(self._overlaps(each[column], truth)).to(data)
+                    data[row, column] = torch.from_numpy(self._overlaps(each[column], boxes)).to(data)
                     if each[column].min() == each[column].max():
                         remarks[row, column] = "the map is constant: it has no box, which is an error"
         return Measured(data.to(batch.pixels.device), remarks)

@@ -34,8 +34,7 @@ class PxAP(RegionMetric):
         remarks: dict[tuple[int, int], str] = {}
         for part in located(batch, self.match, self.region):
             left_out = torch.zeros_like(part.inside)
-            for place, row in enumerate(part.rows):
-                truth = batch.truths[row]
+            for place, truth in enumerate(part.truths):
                 regions = [each for each in truth.objects if ignored(each)]
                 if regions:
                     left_out[place] = torch.from_numpy(union(regions, truth.size, self.region)).to(left_out)

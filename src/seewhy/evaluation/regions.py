@@ -36,51 +36,68 @@ class RegionMetric(Metric):
 
 @dataclass(frozen=True, eq=False)
 class Framed:
-    """Pictures of one size, their maps and their ground truth, in the pictures' own pixels.
+    """What the network saw of some pictures, all of one size: maps and truths, in the pictures' own pixels.
 
     Attributes:
         rows: which of the batch (n).
         maps: evidence (n, T, H, W).
-        inside: the ground truth (n, T, H, W); empty where there is none.
-        missing: by place in the batch (row, column), why there is none.
+        truths: of these pixels; boxes may reach beyond them.
     """
 
     rows: list[int]
     maps: Float[Tensor, "n T H W"]
+    truths: list[Truth]
+
+
+@dataclass(frozen=True, eq=False)
+class Located(Framed):
+    """The same with the pixels of objects.
+
+    Attributes:
+        inside: the ground truth (n, T, H, W); empty where there is none.
+        missing: by place in the batch (row, column), why there is none.
+    """
+
     inside: Bool[Tensor, "n T H W"]
     missing: dict[tuple[int, int], str]
 
 
-def framed(batch: Batch) -> Iterator[tuple[list[int], Float[Tensor, "n T H W"]]]:
-    """Evidence in the pictures' own pixels: where they came as tensors, those are the network's input.
+def framed(batch: Batch) -> Iterator[Framed]:
+    """Evidence and truth, a size of pictures at a time.
+
+    They are compared in the pictures' own pixels, but not beyond the crop that the network saw, where no map could
+    have any evidence. Pictures that came as tensors are the network's input.
 
     Raises:
-        InputError: a truth is of another size.
+        InputError: a truth is of another size than its picture.
     """
     explanation = batch.explanation
-    sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[tuple[int, Tensor, Truth]]] = defaultdict(list)
     for row, truth in enumerate(batch.truths):
-        size = explanation.size if explanation.images is None else explanation.images.frames[row].original
+        frame = None if explanation.images is None else explanation.images.frames[row]
+        size = explanation.size if frame is None else frame.original
         if tuple(truth.size) != tuple(size):
             raise InputError(
                 f"picture {row} is read as {tuple(size)} pixels, but its truth is {tuple(truth.size)}; pass the "
                 "`Images` that `Network.read` gave, or bring the truth to the network's input"
             )
-        sizes[size].append(row)
-    for rows in sizes.values():
-        if explanation.images is None:
-            yield rows, batch.evidence[rows]
+        if frame is None:
+            groups[size].append((row, batch.evidence[row], truth))
         else:
-            yield rows, torch.stack([explanation.original(row)[0] for row in rows]).to(batch.pixels.device)
+            seen = truth.within(*frame.window)
+            evidence = explanation.original(row)[0][(..., *frame.window)]
+            groups[seen.size].append((row, evidence.to(batch.pixels.device), seen))
+    for group in groups.values():
+        maps = torch.stack([maps for _, maps, _ in group])
+        yield Framed([row for row, _, _ in group], maps, [truth for _, _, truth in group])
 
 
-def located(batch: Batch, match: Match, region: Region) -> Iterator[Framed]:
-    """Maps and ground truth, a size of pictures at a time."""
-    for rows, maps in framed(batch):
-        masks = np.zeros((len(rows), *maps.shape[1:]), bool)
+def located(batch: Batch, match: Match, region: Region) -> Iterator[Located]:
+    """The same with the pixels of the objects that maps should point at."""
+    for part in framed(batch):
+        masks = np.zeros(part.maps.shape, bool)
         missing: dict[tuple[int, int], str] = {}
-        for place, row in enumerate(rows):
-            truth = batch.truths[row]
+        for place, (row, truth) in enumerate(zip(part.rows, part.truths, strict=True)):
             for column, label in enumerate(batch.explanation.labels[row]):
                 found = objects(truth, label, batch.network, match)
                 masks[place, column] = union(found, truth.size, region)
@@ -88,7 +105,8 @@ def located(batch: Batch, match: Match, region: Region) -> Iterator[Framed]:
                     missing[row, column] = f"the picture shows no {label!r}"
                 elif not masks[place, column].any():
                     missing[row, column] = f"nothing of {label!r} is visible"
-        yield Framed(rows, maps, torch.from_numpy(masks).to(maps.device), missing)
+        inside = torch.from_numpy(masks).to(part.maps.device)
+        yield Located(part.rows, part.maps, part.truths, inside, missing)
 
 
 def objects(truth: Truth, label: str, network: Network, match: Match) -> list[Object]:
@@ -115,7 +133,7 @@ def same_class(label: str, name: str, network: Network) -> bool:
     if network.classes is None:
         return False
     try:
-        return network.class_name(network.class_index(label)) == name
+        return network.class_name(network.class_index(label, whole=True)) == name
     except TargetError:
         return False
 

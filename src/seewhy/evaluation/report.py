@@ -144,12 +144,13 @@ def _cells(results: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _charts(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for metric, key, title in _CURVES:
-        lines = {
-            name: own[metric]["details"][key]
-            for name, own in found.items()
-            if key in own.get(metric, {}).get("details", {})
-        }
-        yield curves(title, "of the pixels", lines)
+        details = {name: own.get(metric, {}).get("details", {}) for name, own in found.items()}
+        known = {name: own for name, own in details.items() if key in own}
+        # ROAD is measured at some shares of the pixels, and starts from the clean pictures.
+        removed = next((own["removed"] for own in known.values() if "removed" in own), None)
+        at = None if removed is None else [0.0, *removed]
+        lines = {name: own[key] if at is None else [*own["clean"], *own[key]] for name, own in known.items()}
+        yield curves(title, "of the pixels", lines, at)
 
 
 def _sanity(page: Report, sanity: Mapping[str, Any] | None) -> None:

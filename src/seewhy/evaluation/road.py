@@ -108,9 +108,12 @@ class ROAD(Metric):
         return torch.stack(better).mean(0)
 
     def details(self, table: Table) -> dict[str, Tensor]:
-        """`clean`: the mean score of the pictures; `morf` and `lerf` at each percentile, means over the pictures."""
+        """`clean`: the mean score of the pictures; `morf` and `lerf`, means over them, at each share in `removed`."""
         once = torch.ones_like(table.exact[:, :1]).T
-        found = {"clean": weighted_mean(table.exact[:, 0], once)[0]}
+        found = {
+            "clean": weighted_mean(table.exact[:, 0], once)[0],
+            "removed": torch.tensor(self.percentiles, dtype=torch.float64) / 100,
+        }
         for name, curve in self._curves(table.exact).items():
             found[name] = torch.cat([weighted_mean(column, once) for column in curve.unbind(1)])
         return found

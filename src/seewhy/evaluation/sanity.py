@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from seewhy.datasets import Item
 from seewhy.errors import NotApplicableError, SeewhyError
+from seewhy.evaluation.evaluate import environment
 from seewhy.evaluation.randomisation import SEEDS, randomise, stages_of
-from seewhy.evaluation.subjects import read_pictures
+from seewhy.evaluation.subjects import card, digest_of, read_pictures
 from seewhy.explainers.base import Explainer, Workload
 from seewhy.explanation import Cost
 from seewhy.files import written_whole
@@ -65,8 +65,8 @@ class SanityPlan:
             folder: where the result is kept.
         """
         settings = [each.model_dump(mode="json") for each in methods.values()]
-        asked = [network.digest, [each.sha256 for each in pictures], *settings]
-        digest = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        shown = [each.sha256 for each in pictures], card(network), network.classes
+        digest = digest_of(network.digest, environment(network), shown, settings)
         work = Workload(1, 1, ((example.pixels.shape[-2], example.pixels.shape[-1]),))
         costs = {name: each.plan(work, network) for name, each in methods.items()}
         dear = {name: cost.forwards for name, cost in costs.items() if cost.forwards > _AFFORDABLE}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -13,7 +16,7 @@ from torch import Tensor
 
 from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
-from seewhy.errors import InputError, SeewhyError, TargetError
+from seewhy.errors import InputError, MissingExtraError, SeewhyError, TargetError
 from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.store import Item
@@ -85,9 +88,15 @@ class Pictures:
     def items(self) -> tuple[Item, ...]:
         return tuple(Item(each.id, each.sha256, label=next(iter(each.labels), None)) for each in self.chosen)
 
-    @property
+    @cached_property
     def described(self) -> dict[str, Any]:
-        return {"question": self.question, "preprocess": card(self.network)}
+        known = [[each.labels, each.marks] for each in self.chosen]
+        return {
+            "question": self.question,
+            "preprocess": card(self.network),
+            "classes": digest_of(self.network.classes),
+            "truth": digest_of(known, self.manifest.classes),
+        }
 
     def path(self, id: str) -> Path:
         """Of one picture's file."""
@@ -101,6 +110,8 @@ class Pictures:
             try:
                 index = class_of(each, self.manifest, self.network) if self.question == "label" else -1
                 known[each.id] = index, named(each, self.manifest, self.network)
+            except MissingExtraError:
+                raise  # a fault of the installation, not of the picture
             except SeewhyError as error:
                 failed[each.id] = str(error)
         images, good, broken = read_pictures(self.network, [each for each in pictures if each.id in known])
@@ -114,6 +125,11 @@ class Pictures:
             all_known if len(all_known) == len(good) else None,
             failed,
         )
+
+
+def digest_of(*values: object) -> str:
+    """SHA-256 of JSON values."""
+    return sha256(json.dumps(values).encode()).hexdigest()
 
 
 def sampled(
@@ -144,8 +160,9 @@ def share_of_picture(picture: Picture) -> float | None:
 def class_of(picture: Picture, manifest: Manifest, network: Network) -> int:
     """The network's number of a picture's label.
 
-    Labels are looked up among the network's class names, then by the readable names that the dataset gives; a
-    number counts as the class's where the network has no such name.
+    Labels are looked up among the network's class names, then by the readable names that the dataset gives. Where that
+    finds none, a label's place in the dataset counts if network and dataset have as many classes, or the network
+    names none; and a number, of a dataset that names no classes, is the class's.
 
     Raises:
         InputError: the picture has no label.
@@ -173,19 +190,25 @@ def _name(label: str, manifest: Manifest, network: Network) -> str:
 
 
 def _class(label: str, manifest: Manifest, network: Network) -> int:
-    if network.classes is not None:
+    known = network.classes
+    if known is not None:
         for name in dict.fromkeys((label, manifest.classes.get(label, label))):
             try:
-                return network.class_index(name)
+                return network.class_index(name, whole=True)
             except TargetError:
                 continue
+    place: int | None
     try:
-        return manifest.index(label)
+        place = manifest.index(label)
     except InputError:
+        place = None
+    ordered_alike = known is None or len(manifest.classes) in (0, len(known))
+    if place is None or not ordered_alike or (known is not None and place >= len(known)):
         raise TargetError(
-            f"{network.name} has no class {label!r}, and the dataset does not number it; pass the class names "
-            "(--classes), or explain predictions instead (--target predicted)"
-        ) from None
+            f"{network.name} has no class {label!r}, and the dataset's order of classes is not that of its outputs; "
+            "pass the class names (--classes), or explain predictions instead (--target predicted)"
+        )
+    return place
 
 
 def read_pictures(

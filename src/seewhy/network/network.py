@@ -207,8 +207,12 @@ class Network:
     def _repeated(self) -> Counter[str]:
         return Counter(_first_name(each) for each in self.classes or ())
 
-    def class_index(self, name: str) -> int:
+    def class_index(self, name: str, whole: bool = False) -> int:
         """The class with this name or synonym; parts of names count where only one class has them.
+
+        Args:
+            name: whatever its case.
+            whole: parts of names do not count, as for the labels of a dataset.
 
         Raises:
             TargetError: no class fits, or more than one does; the message lists them.
@@ -219,12 +223,15 @@ class Network:
             )
         wanted = name.strip().lower()
         synonyms = [[each.strip().lower() for each in full.split(",")] for full in self.classes]
-        for fits in (
+        in_full = (
             [full.lower() == wanted for full in self.classes],
             [wanted in each for each in synonyms],
+        )
+        in_part = (
             [any(wanted in each.split() for each in names) for names in synonyms],
             [any(wanted in each for each in names) for names in synonyms],
-        ):
+        )
+        for fits in in_full if whole else in_full + in_part:
             found = [index for index, fit in enumerate(fits) if fit]
             if len(found) == 1:
                 return found[0]

@@ -69,6 +69,13 @@ class Frame:
         rows, columns = (self._seen(axis) for axis in (0, 1))
         return (rows[:, None] & columns[None, :]).to(device)
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the original's pixels whose centres the network saw; none where it saw nothing."""
+        seen = (self._seen(axis).nonzero()[:, 0].tolist() or [0, -1] for axis in (0, 1))
+        rows, columns = (slice(each[0], each[-1] + 1) for each in seen)
+        return rows, columns
+
     def box_to_original(
         self, x0: float | int, y0: float | int, x1: float | int, y1: float | int
     ) -> tuple[float, float, float, float]:

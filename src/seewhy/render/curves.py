@@ -14,13 +14,19 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _DASHES = ("", "6 3", "2 2", "8 2 2 2")
 
 
-def curves(title: str, across: str, lines: Mapping[str, Sequence[float | None]]) -> str:
-    """Lines over equal steps from 0 to 1, each named at its end.
+def curves(
+    title: str,
+    across: str,
+    lines: Mapping[str, Sequence[float | None]],
+    at: Sequence[float] | None = None,
+) -> str:
+    """Lines over shares from 0 to 1, each named at its end.
 
     Args:
         title: what the chart shows, for those who do not see it and as its caption.
-        across: what the steps are.
+        across: of what they are shares.
         lines: values by name; None where there is none.
+        at: the shares at which the values of every line lie; in equal steps from 0 to 1 by default.
 
     Returns:
         A `<figure>`; empty where no line has a value.
@@ -32,8 +38,8 @@ def curves(title: str, across: str, lines: Mapping[str, Sequence[float | None]])
     high = high if high > low else low + 1
     right, bottom = _WIDTH - _LABELS, _HEIGHT - _BELOW
 
-    def x(step: int, count: int) -> float:
-        return _LEFT + (right - _LEFT) * step / max(count - 1, 1)
+    def x(share: float) -> float:
+        return _LEFT + (right - _LEFT) * share
 
     def y(value: float) -> float:
         return bottom - (bottom - _TOP) * (value - low) / (high - low)
@@ -44,8 +50,8 @@ def curves(title: str, across: str, lines: Mapping[str, Sequence[float | None]])
         for tick in _ticks(low, high)
     ]
     drawn += [
-        f'<text x="{x(share, 5):.1f}" y="{bottom + 15}" text-anchor="middle">{share / 4:.0%}</text>'
-        for share in range(5)
+        f'<text x="{x(share):.1f}" y="{bottom + 15}" text-anchor="middle">{share:.0%}</text>'
+        for share in (0, 0.25, 0.5, 0.75, 1)
     ]
     drawn.append(
         f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>'
@@ -54,7 +60,12 @@ def curves(title: str, across: str, lines: Mapping[str, Sequence[float | None]])
     places = _apart({name: y(end) for name, end in ends.items()}, max(bottom, _TOP + _LINE * len(lines)))
     for number, (name, line) in enumerate(lines.items()):
         colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
-        points = " ".join(f"{x(k, len(line)):.1f},{y(v):.1f}" for k, v in enumerate(line) if v is not None)
+        shares = at or [step / max(len(line) - 1, 1) for step in range(len(line))]
+        points = " ".join(
+            f"{x(share):.1f},{y(value):.1f}"
+            for share, value in zip(shares, line, strict=True)
+            if value is not None
+        )
         style = f'stroke="{colour}"' + (f' stroke-dasharray="{dash}"' if dash else "")
         drawn.append(f'<polyline points="{points}" fill="none" stroke-width="1.6" {style}/>')
         drawn.append(
