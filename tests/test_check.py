@@ -209,3 +209,28 @@ def test_the_outcome_reads_as_a_table() -> None:
 
     assert "failed       plain: the same call gives the same map" in text
     assert text.splitlines()[-1].endswith("inconclusive")
+
+
+def test_other_weights_are_read_and_named_as_the_network_itself() -> None:
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 3),
+    )
+    preprocess = seewhy.Preprocess(resize=(24, 24), mean=(0.5,) * 3, std=(0.2,) * 3)
+    network = seewhy.Network(module.eval(), preprocess=preprocess, classes=["ant", "bee", "cow"])
+    images = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    for method, target in (
+        (seewhy.Occlusion(baseline="black", window=12, stride=12), None),
+        (GradCAM(), "bee"),
+    ):
+        contract = check_explainer(method, network, images, target)
+        assert contract.passed, str(contract)
+
+
+def test_a_method_that_cannot_be_asked_of_a_toy_says_why() -> None:
+    contract = check_explainer(seewhy.Occlusion(baseline="black", window=12, stride=12))
+    assert contract.passed
+    assert any("came without a preprocess" in check.detail for check in contract.checks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -95,13 +95,14 @@ class Explanation:
         class_agnostic: whether the maps ignore the target; they are then the same for all T.
         network: name of the network.
         digest: SHA-256 of the network's structure and weights.
-        size: height and width (H, W) of the network's input.
+        size: height and width (H, W) of the network's first picture input.
         cost: counted work.
         notes: per picture, what to know before trusting its maps.
         reason: why these layers.
         pixels: the network's picture input (B, C, H, W).
         images: where the pictures came from, if they were read from files.
         rectifies: where negative values are cut off for `evidence`: on the `grid`, or at the size of the `input`.
+        sizes: height and width of picture inputs, by position or name, that are of another size than the first.
     """
 
     maps: Mapping[Site, Tensor]
@@ -121,6 +122,7 @@ class Explanation:
     pixels: Float[Tensor, "B C H W"] | None = None
     images: Images | None = None
     rectifies: Rectifies = "grid"
+    sizes: Mapping[int | str, tuple[int, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -145,11 +147,18 @@ class Explanation:
         Raises:
             SeewhyError: there are several sites, or none of that name.
         """
+        return self.maps[self._site(site)]
+
+    def size_at(self, site: Site | str | None = None) -> tuple[int, int]:
+        """Height and width of the picture input that a site's maps lie on."""
+        return self.sizes.get(self._site(site).input, self.size)
+
+    def _site(self, site: Site | str | None) -> Site:
         if site is None and len(self.maps) == 1:
-            return next(iter(self.maps.values()))
-        for each, values in self.maps.items():
+            return next(iter(self.maps))
+        for each in self.maps:
             if site in (each, str(each), each.layer):
-                return values
+                return each
         names = ", ".join(str(each) for each in self.maps)
         raise SeewhyError(
             f"there are maps at {names}; name one: `at(site)`, `evidence(site)`"
@@ -172,7 +181,7 @@ class Explanation:
         ReLU before upsampling is the rule (cam-family contract); the other order leaks across sign changes, and is
         kept for methods that are defined by it (`rectifies`). A pixel method's channels are joined first.
         """
-        return upsample(self._positive(self.grid(site)), self.size).clamp_min(0)
+        return upsample(self._positive(self.grid(site)), self.size_at(site)).clamp_min(0)
 
     def _positive(self, values: Tensor) -> Tensor:
         """Values rectified, where that comes before they are enlarged."""
@@ -190,7 +199,7 @@ class Explanation:
             site: which layer, if there are several.
         """
         if normalize == "signed":
-            values = upsample(self.grid(site), self.size)
+            values = upsample(self.grid(site), self.size_at(site))
             return values / _nonzero(values.abs().amax((-2, -1), keepdim=True))
         evidence = self.evidence(site)
         if normalize == "minmax":
@@ -220,7 +229,8 @@ class Explanation:
         values = self.grid(site)[row]
         values = values if signed else self._positive(values)
         if self.images is None:
-            maps, seen = upsample(values[None], self.size)[0], torch.ones(self.size, dtype=torch.bool)
+            size = self.size_at(site)
+            maps, seen = upsample(values[None], size)[0], torch.ones(size, dtype=torch.bool)
         else:
             maps = self.images.frames[row].to_original(values)
             seen = self.images.frames[row].visible(maps.device)
@@ -282,6 +292,7 @@ class Explanation:
         """Write the values and what they mean to one `.npz` file, without pickling; `from_npz` reads it."""
         facts = {
             **{name: getattr(self, name) for name in _FACTS},
+            "sizes": list(self.sizes.items()),
             "sites": [asdict(site) for site in self.maps],
             "cost": asdict(self.cost),
             "paths": None if self.images is None else list(self.images.paths),
@@ -317,6 +328,7 @@ class Explanation:
             scores = torch.from_numpy(file["scores"])
         facts["cost"] = Cost(**facts["cost"])
         facts["size"] = tuple(facts["size"])
+        facts["sizes"] = {key: tuple(size) for key, size in facts.get("sizes", [])}
         facts["labels"] = tuple(map(tuple, facts["labels"]))
         facts["notes"] = tuple(map(tuple, facts["notes"]))
         facts["predictions"] = tuple(tuple(Predicted(*each) for each in row) for row in facts["predictions"])

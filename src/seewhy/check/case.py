@@ -88,8 +88,7 @@ class Case:
     @cached_property
     def in_float64(self) -> Case:
         """The same on a copy of the network in float64."""
-        module = copy.deepcopy(self.network.module).double()
-        network = Network(module, head=self.network.head, preprocess=self.network.preprocess)
+        network = self._like_it(copy.deepcopy(self.network.module).double())
         return Case(self.explainer, network, self.images, self.target)
 
     def on(self, module: nn.Module) -> Explanation:
@@ -98,9 +97,21 @@ class Case:
         named = "layer" in type(self.explainer).model_fields and PIXELS not in layers
         explainer = self.explainer.model_copy(update={"layer": layers}) if named else self.explainer
         try:
-            return explainer(Network(module, head=self.network.head), self.images, self.target)
+            return explainer(self._like_it(module), self.images, self.target)
         except NotApplicableError as error:
             raise UnclearError(f"the method refuses these weights: {error}") from error
+
+    def _like_it(self, module: nn.Module) -> Network:
+        """Another module in the network's place."""
+        own = self.network
+        return Network(
+            module,
+            preprocess=own.preprocess,
+            classes=own.classes,
+            name=own.name,
+            head=own.head,
+            notes=own.notes,
+        )
 
     def again(self, images: Any = None, **settings: Any) -> Explanation:
         """The explanation once more, of these or of other pictures, with the same or with other settings."""

@@ -12,7 +12,7 @@ from torch import nn
 from seewhy.check import leaving, repeating, settings, values
 from seewhy.check.case import BrokenError, Case, DiffersError, UnclearError
 from seewhy.check.toys import blobs, toys
-from seewhy.errors import NotApplicableError
+from seewhy.errors import InputError, NotApplicableError
 from seewhy.explainers.base import Explainer
 from seewhy.network.network import Network
 from seewhy.network.precision import exact_type
@@ -109,7 +109,7 @@ def check_explainer(
     case = Case(explainer, network, images, target)
     try:
         case.result  # noqa: B018 - computed here so that a refusal is told from a broken promise
-    except NotApplicableError as error:
+    except (NotApplicableError, InputError) as error:
         return Contract((Check("the method applies", network.name, "inconclusive", str(error)),))
     return Contract(tuple(_checked(name, check, case) for name, check in CHECKS.items()))
 

@@ -97,7 +97,7 @@ def _shape(case: Case) -> None:
                 f"values of shape {tuple(values.shape)} for {batch} pictures and {targets} targets"
             )
         evidence = result.evidence(site)
-        if evidence.shape != (batch, targets, *result.size) or bool((evidence < 0).any()):
+        if evidence.shape != (batch, targets, *result.size_at(site)) or bool((evidence < 0).any()):
             raise BrokenError(f"evidence of shape {tuple(evidence.shape)}, least {float(evidence.min()):.2g}")
         heatmaps = result.heatmaps(site=site)
         if float(heatmaps.min()) < 0 or float(heatmaps.max()) > 1:
@@ -130,7 +130,8 @@ def _other_size(change: Callable[[Tensor], Tensor]) -> Callable[[Case], None]:
             if len(str(error)) < 20 or "NaN" in str(error):
                 raise BrokenError(f"refused without a reason: {error}") from error
             return
-        if found.evidence(next(iter(found.maps))).shape[-2:] != found.size:
+        first = next(iter(found.maps))
+        if found.evidence(first).shape[-2:] != found.size_at(first):
             raise BrokenError("evidence of another size than the pictures")
 
     return check

@@ -7,7 +7,7 @@ the sign of a loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -50,6 +50,10 @@ class EmbeddingLoss(EmbeddingTarget):
     def frozen(self, embedding: Float[Tensor, "B D"], given: Vectors) -> tuple[Vectors, tuple[str, ...]]:
         """What the clean pass settles, and a note per picture."""
         return given, ()
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        return (*super().key, self.normalize)
 
     def pick(self, rows: Sequence[int], batch: int) -> Target:
         own = {name: getattr(self, name) for name in self.vectors}

@@ -56,7 +56,7 @@ class AblationCAM(Explainer):
     )
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
+        sites = work.sites(self.layer)
         runs = work.pictures * most_channels(network.module) * sites
         return Cost(forwards=work.pictures * (1 + sites) + runs, backwards=work.scores, replays=runs)
 
@@ -75,7 +75,7 @@ class AblationCAM(Explainer):
                 cost += study.used("float32", True) if not maps else Cost()
             else:
                 lost, activation, spent = self._by_replays(study, site)
-                cost += spent + (study.used("float32", False) if not maps else Cost())
+                cost += spent + (study.clean if not maps else Cost())
             divisor = study.scores[:, :, None]
             if self.divisor == "magnitude":
                 divisor = divisor.abs()

@@ -64,6 +64,13 @@ class Workload:
         """Picture inputs of the network."""
         return len(self.sizes)
 
+    def sites(self, layer: str | tuple[str, ...] | None) -> int:
+        """How many maps of a picture there are at most, at layers that are named or chosen."""
+        if layer is None:
+            return self.inputs
+        # A layer that several inputs run through has a map for each, and one where they meet.
+        return len((layer,) if isinstance(layer, str) else layer) * (self.inputs + (self.inputs > 1))
+
 
 class Explainer(Settings, ABC):
     """Base of all methods: a frozen model of the settings, which can be called.
@@ -226,6 +233,7 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
             reason=found.reason,
             pixels=study.arguments[study.arguments.pictures[0]].detach(),
             rectifies=each.rectifies,
+            sizes=study.arguments.other_sizes,
         )
         for each, asking, (found, finding) in zip(explainers, setups, computed, strict=True)
     ]

@@ -159,9 +159,7 @@ class GroupCAM(Explainer):
         return self.grouping in ("random", "k-means")
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        named = (self.layer,) if isinstance(self.layer, str) else self.layer
-        # A layer that several inputs run through has a map for each, and one where they meet.
-        sites = len(named) * (work.inputs + (work.inputs > 1)) if named else work.inputs
+        sites = work.sites(self.layer)
         groups = min(group_count(self.grouping, self.groups), most_channels(network.module))
         differentiated = self.weights == "gradient"
         scored = groups * (work.targets if differentiated else 1) + self.subtract_baseline

@@ -132,7 +132,7 @@ class L2CAF(Explainer):
         return self.mode == "oblivious"
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
+        sites = work.sites(self.layer)
         filters = work.pictures if self.mode == "oblivious" else work.scores
         runs = sites * (filters * (self.iterations + 4) + PROBES)
         # A head that cannot be replayed is run as a whole.

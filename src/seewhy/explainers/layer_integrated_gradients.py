@@ -39,7 +39,7 @@ class LayerIntegratedGradients(LayerPath):
         return steps + (self.rule == "trapezoid")
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
+        sites = work.sites(self.layer)
         ways, visits = self.ways(work), list(self.visits())
         # The head is run at the way's begin too. One that cannot be replayed is run as a whole.
         replays = ways * sites * (sum(visits) + len(visits))

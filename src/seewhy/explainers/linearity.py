@@ -35,8 +35,8 @@ class HeadShape:
 
 
 def head_shape(study: Study, site: Site) -> HeadShape:
-    """Measured once per network, layer and weights, by 12 replays of the first picture."""
-    key = ("head shape", str(site), study.target.key, study.digest)
+    """Measured once per network, layer, size of pictures and weights, by 12 replays of the first picture."""
+    key = ("head shape", str(site), study.arguments.signature, study.target.key, study.digest)
     found: HeadShape | None = remembered(study.network, key)
     if found is None:
         found = _measured(study, site)

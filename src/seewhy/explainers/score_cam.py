@@ -65,7 +65,7 @@ class ScoreCAM(Explainer):
     )
 
     def plan(self, work: Workload, network: Network) -> Cost:
-        sites = len(self.layer) if isinstance(self.layer, tuple) else work.inputs
+        sites = work.sites(self.layer)
         most = most_channels(network.module)
         scored = min(self.channels or most, most)
         return Cost(forwards=work.pictures * (1 + sites * (scored + 1)))
@@ -76,12 +76,14 @@ class ScoreCAM(Explainer):
     def compute(self, study: Study) -> Computed:
         choice, batch = study.layers(self.layer), study.arguments.batch
         maps: dict[Site, Tensor] = {}
-        cost = study.used("float32", False) if study.outputs is not None else Cost()
+        cost = study.clean
         notes: list[tuple[str, ...]] = [()] * batch
         for site in choice.calls:
             activation = study.feature(site, gradient=False).activation
             scores, scored, spent = self._scores(study, site, activation)
             weights = scores.softmax(1) if self.weights == "softmax" else scores
+            some_vary = (scored.amax((2, 3)) > scored.amin((2, 3))).any(1)
+            weights = torch.where(some_vary[:, None, None], weights, 0.0)  # else nothing says where
             maps[site] = torch.einsum("bkt,bkhw->bthw", weights, scored)
             cost += spent
             notes = [(*own, *more) for own, more in zip(notes, _channel_notes(scored, weights), strict=True)]
@@ -97,7 +99,8 @@ class ScoreCAM(Explainer):
         count = min(self.channels or channels, channels)
         chosen = torch.arange(channels, device=activation.device).expand(batch, -1)
         if count < channels:
-            chosen = activation.flatten(2).var(2).topk(count, dim=1).indices
+            cells = activation[0, 0].numel()
+            chosen = activation.flatten(2).var(2, correction=min(1, cells - 1)).topk(count, dim=1).indices
         scored = activation.gather(1, chosen[:, :, None, None].expand(-1, -1, *activation.shape[2:]))
         varies = scored.amax((2, 3)) > scored.amin((2, 3))
         # The last number stands for the empty picture.

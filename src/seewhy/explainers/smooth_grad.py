@@ -103,7 +103,10 @@ class SmoothGrad(Explainer):
             self.method.request(copies)
             return rows, self.method.compute(copies), copies.cost
 
+        said: list[list[tuple[str, ...]]] = [[] for _ in range(study.arguments.batch)]
         for rows, found, spent in chunked(run, study.arguments.batch * self.samples, _BATCH):
+            for row, own in zip(rows.tolist(), found.notes, strict=True):
+                said[row].append(own)
             for site, values in found.maps.items():
                 exact = values.detach().to(exact_type(values.device))
                 shape = (study.arguments.batch, *exact.shape[1:])
@@ -113,8 +116,12 @@ class SmoothGrad(Explainer):
             cost, reason = cost + spent, found.reason
         study.cost += cost
         maps = {site: self._statistic(each, squares.get(site)).float() for site, each in sums.items()}
-        notes = tuple(remarks(list(maps.values()), row, self.reduce) for row in range(study.arguments.batch))
-        return Computed(maps, notes, reason, study.clean + replace(cost, setup=0))
+        notes = []
+        for row, copies in enumerate(said):
+            # What the method says of every copy it says of the picture.
+            common = [note for note in copies[0] if all(note in own for own in copies)]
+            notes.append(tuple(dict.fromkeys([*remarks(list(maps.values()), row, self.reduce), *common])))
+        return Computed(maps, tuple(notes), reason, study.clean + replace(cost, setup=0))
 
     def _statistic(self, total: Tensor, squares: Tensor | None) -> Tensor:
         mean = total / self.samples

@@ -107,7 +107,8 @@ class Study:
     @cached_property
     def survey(self) -> Survey:
         """What the network computes; made once per network and kind of input."""
-        found, forwards = surveyed(self.network, self.arguments, self.target)
+        with torch.enable_grad():
+            found, forwards = surveyed(self.network, self.arguments, self.target)
         self.cost += Cost(setup=forwards)
         return found
 
@@ -277,6 +278,10 @@ class Study:
     @cached_property
     def question(self) -> BoundTarget:
         """The target, frozen on the clean pass."""
+        if self.target.names_classes and self.network.may_be_squashed(
+            main_output(self.outputs, self.target.output)
+        ):
+            self.survey  # noqa: B018 - it looks, so that the answer does not depend on what was asked before
         bound = self.target.bind(self.outputs, self.network)
         if len(bound.rows) != self.arguments.batch:
             raise TargetError(

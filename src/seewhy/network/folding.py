@@ -30,6 +30,7 @@ _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 # What torch does not tell of its own functions.
 _CONVOLUTION = signature(lambda input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1: None)
 _NORM = signature(F.batch_norm)
+_STATISTICS = ("running_mean", "running_var", "weight", "bias")
 # What may be asked of a tensor without reading its values.
 _ASKING = frozenset(
     [Tensor.dim, Tensor.size]
@@ -108,7 +109,7 @@ class Folding:
         that are quick at it.
         """
         if self._folds:
-            mode = _Folded(self._folds, self._convolved)
+            mode = _Folded(self._folds, self._convolved, self._is_norm)
             try:
                 with mode:
                     found = forward()
@@ -122,7 +123,7 @@ class Folding:
     def _convolved(self, fold: Fold, func: Any, asked: Mapping[str, Any]) -> tuple[Tensor, bool]:
         """What a convolution returns, and whether its batch norm is in it."""
         own = self._named[fold.weight]
-        if asked["weight"] is not own:
+        if asked["weight"] is not own or asked["bias"] is not self._of(fold.bias):
             raise _OtherwiseError
         dtype = _computed_in(own)
         exact = dtype.itemsize >= torch.float32.itemsize
@@ -137,14 +138,26 @@ class Folding:
         weight, bias = self._changed(fold, dtype)
         return func(**{**asked, "weight": weight, "bias": bias}), True
 
+    def _of(self, name: str | None) -> Tensor | None:
+        """The network's tensor of that name; where there is no name, none."""
+        return None if name is None else self._named[name]
+
+    def _is_norm(self, fold: Fold, func: Any, args: Any, kwargs: Any) -> bool:
+        """Whether a call is the batch norm that was folded."""
+        if func is not F.batch_norm or fold.norm is None:
+            return False
+        asked = _asked(_NORM, args, kwargs)
+        given = (asked[name] for name in _STATISTICS)
+        same = all(each is self._of(name) for each, name in zip(given, fold.norm.statistics, strict=True))
+        return same and asked["eps"] == fold.norm.eps and not asked["training"]
+
     def _changed(
         self, fold: Fold, dtype: torch.dtype, layout: tuple[Any, ...] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Weight, in a number format and laid out, and bias of a convolution with its batch norm in them."""
         weight, norm = self._named[fold.weight], fold.norm
         bias, mean, variance, scale, shift = (
-            None if name is None else self._named[name]
-            for name in (fold.bias, *((None,) * 4 if norm is None else norm.statistics))
+            self._of(name) for name in (fold.bias, *((None,) * 4 if norm is None else norm.statistics))
         )
         sources = tuple(each for each in (weight, bias, mean, variance, scale, shift) if each is not None)
         exact = exact_type(weight.device)
@@ -224,7 +237,7 @@ class _Watch(TorchFunctionMode):
         if func is not F.batch_norm:
             return None
         asked = _asked(_NORM, args, kwargs)
-        statistics = [asked[name] for name in ("running_mean", "running_var", "weight", "bias")]
+        statistics = [asked[name] for name in _STATISTICS]
         names = tuple(self._names.get(id(each)) for each in statistics)
         known = all(name is not None or each is None for name, each in zip(names, statistics, strict=True))
         if asked["input"] is not read or asked["training"] or None in names[:2] or not known:
@@ -239,36 +252,38 @@ class _Folded(TorchFunctionMode):
         self,
         folds: Folds,
         convolved: Callable[[Fold, Any, Mapping[str, Any]], tuple[Tensor, bool]],
+        is_norm: Callable[[Fold, Any, Any, Any], bool],
     ) -> None:
         super().__init__()
-        self._folds, self._convolved = folds, convolved
+        self._folds, self._convolved, self._is_norm = folds, convolved, is_norm
         self._count = 0
         self._passed: dict[int, ReferenceType[Tensor]] = {}
-        self.awaited: dict[int, Tensor] = {}
+        self.awaited: dict[int, tuple[Tensor, Fold]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func not in _ASKING:
             for each in operands((*args, *kwargs.values())):
                 if id(each) in self.awaited:
-                    return self._normalised(func, self.awaited.pop(id(each)))
+                    output, fold = self.awaited.pop(id(each))
+                    if not self._is_norm(fold, func, args, kwargs):
+                        raise _OtherwiseError
+                    return self._normalised(output)
                 if each is self._passed.get(id(each), _nothing)():
                     raise _OtherwiseError
         if func not in _CONVOLUTIONS:
             return func(*args, **kwargs)
-        fold = self._folds.get(self._count)
+        found = self._folds.get(self._count)
         self._count += 1
-        if fold is None:
+        if found is None:
             return func(*args, **kwargs)
-        result, normalised = self._convolved(fold, func, _asked(_CONVOLUTION, args, kwargs))
+        result, normalised = self._convolved(found, func, _asked(_CONVOLUTION, args, kwargs))
         if normalised:
-            self.awaited[id(result)] = result
+            self.awaited[id(result)] = result, found
         return result
 
-    def _normalised(self, func: Any, output: Tensor) -> Tensor:
+    def _normalised(self, output: Tensor) -> Tensor:
         """What the batch norm returns: another tensor than the convolution, so that later readers are told apart."""
-        if func is not F.batch_norm:
-            raise _OtherwiseError
         self._passed[id(output)] = ref(output)
         return output.view_as(output)
 

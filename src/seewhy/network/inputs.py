@@ -80,6 +80,12 @@ class Arguments:
         return height, width
 
     @property
+    def other_sizes(self) -> dict[int | str, tuple[int, int]]:
+        """Height and width of the picture inputs that are of another size than the first."""
+        sizes = {key: (self[key].shape[-2], self[key].shape[-1]) for key in self.pictures}
+        return {key: size for key, size in sizes.items() if size != self.size}
+
+    @property
     def signature(self) -> tuple[object, ...]:
         """Shapes, types and settings, but not the batch: what a survey of the network depends on."""
 

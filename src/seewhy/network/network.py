@@ -247,10 +247,13 @@ class Network:
         """What a (B, C) output means, as given or told from it."""
         if self.head != "auto":
             return self.head
-        *_, last = self.module.modules()
-        squashed = isinstance(last, nn.Sigmoid) or known_as_squashed(self.module)
-        if squashed and bool(((output >= 0) & (output <= 1)).all()):
-            return "probabilities"
+        if self.may_be_squashed(output):
+            squashed = known_as_squashed(self.module)
+            if squashed is None:
+                *_, last = self.module.modules()
+                squashed = isinstance(last, nn.Sigmoid)
+            if squashed:
+                return "probabilities"
         if output.shape[1] == 1:
             return "sigmoid"
         with torch.no_grad():
@@ -258,6 +261,10 @@ class Network:
                 output.float().sum(1), torch.ones(len(output), device=output.device), atol=1e-3
             )
         return "probabilities" if normed else "softmax"
+
+    def may_be_squashed(self, output: Tensor) -> bool:
+        """Whether an output could be of a sigmoid or softmax, which only a look at what computes it can tell."""
+        return self.head == "auto" and bool(((output >= 0) & (output <= 1)).all())
 
     def probabilities(self, output: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """Class probabilities of a (B, C) output."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +47,11 @@ class Plan:
     verified: bool
     writes: bool = True
 
+    @property
+    def lean(self) -> bool:
+        """Whether some outputs only have shapes."""
+        return not self.needed.issuperset((*self.skipped, _INPUTS))
+
 
 @dataclass
 class Head:
@@ -77,13 +83,19 @@ class Head:
         """
         device = self.activation.device
         rows = torch.arange(self.arguments.batch, device=device) if rows is None else rows.to(device)
-        if self.plan.writes:
-            activation = activation.clone()
-        if not self.plan.verified:
-            self.forwards += len(rows)
-            return _inject(self.module, self.arguments.select(rows), self.plan.call, activation)
-        self.replays += len(rows)
-        given = self.given(activation, rows)
+        if self.plan.verified:
+            self.replays += len(rows)
+            outputs = self.replayed(activation, rows)
+            # NaN, where only shapes were given: it may have read what it did not when the replay was planned.
+            if not self.plan.lean or not any(bool(each.isnan().any()) for each in tensors(outputs)):
+                return outputs
+        self.forwards += len(rows)
+        given = activation.clone() if self.plan.writes else activation
+        return _inject(self.module, self.arguments.select(rows), self.plan.call, given)
+
+    def replayed(self, activation: Tensor, rows: Tensor) -> Any:
+        """The outputs of what comes after the layer alone."""
+        given = self.given(activation.clone() if self.plan.writes else activation, rows)
         return _replay(self.module, self.plan, self.inputs(rows), given)
 
     @property
@@ -190,7 +202,7 @@ def plan_replay(module: nn.Module, pair: Arguments, survey: Survey, call: Call) 
             needed = frozenset([*readers.read, layer])
             full = replace(plan, verified=True, writes=handed._version > 0)
             verified = replace(full, needed=needed)
-            lean = replace(head, plan=verified)(activation, rows)
+            lean = replace(head, plan=verified).replayed(activation, rows)
         except Exception as error:
             # Whatever the network's own code makes of a replay, it runs whole then.
             if out_of_memory(error):
@@ -299,9 +311,10 @@ class _Readers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _empty(tensor: Tensor) -> Tensor:
-    """The shape of a tensor, without memory for its values."""
-    return tensor.new_zeros(()).expand(tensor.shape)
+def _empty(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """A tensor's shape, or another, without memory for values: NaN, so that it shows where they are read."""
+    value = math.nan if tensor.is_floating_point() else 0
+    return tensor.new_full((), value).expand(tensor.shape if shape is None else shape)
 
 
 def _shell(tensor: Tensor, axis: BatchAxis, rows: Tensor) -> Tensor:
@@ -309,7 +322,7 @@ def _shell(tensor: Tensor, axis: BatchAxis, rows: Tensor) -> Tensor:
     shape = list(tensor.shape)
     if axis.axis is not None:
         shape[axis.axis] = axis.fold * len(rows)
-    return tensor.new_zeros(()).expand(shape)
+    return _empty(tensor, shape)
 
 
 def _same(expected: Any, got: Any) -> bool:

@@ -132,6 +132,7 @@ def survey(
     module: nn.Module,
     arguments: Arguments,
     score: Callable[[Any], tuple[Tensor, int | None]],
+    read: Callable[[Any], Tensor | None],
     prefix: int | None = None,
 ) -> Survey:
     """Run one and two noisy pictures and note what every module returns and which of it the target uses.
@@ -143,6 +144,7 @@ def survey(
         module: the network.
         arguments: a real call of it; the first picture is taken.
         score: the scalar that is explained, from the outputs, and the number of columns it chooses from.
+        read: the output that holds the answers, from the outputs, if there is one.
         prefix: class and register tokens before the position tokens, where the network says so.
     """
     pair = noisy_pair(arguments)
@@ -157,9 +159,10 @@ def survey(
     calls = _with_batch_axes(one.entries, two.entries if steady else None)
     calls = _with_layouts(calls, one.entries, LayoutFinder(arguments.size, prefix))
     calls = _with_gradients(calls, one.entries, total)
-    squashed = _is_squashed(total)
+    answers = read(one.outputs)
+    squashed = answers is not None and _is_squashed(answers)
     forwards = 3
-    del one, total
+    del one, total, answers
 
     dependence: dict[int, list[int | str]] = {}
     if len(arguments.pictures) > 1:
@@ -368,9 +371,9 @@ def _with_gradients(calls: list[Call], entries: list[_Entry], total: Tensor) -> 
     ]
 
 
-def _is_squashed(total: Tensor) -> bool:
-    """Whether a sigmoid or softmax is the last to compute anything before values are picked and added up."""
-    node = total.grad_fn
+def _is_squashed(output: Tensor) -> bool:
+    """Whether a sigmoid or softmax is the last to compute anything before values are picked."""
+    node = output.grad_fn
     while node is not None:
         operation = node.name().partition("Backward")[0]
         if operation in ("Sigmoid", "Softmax"):

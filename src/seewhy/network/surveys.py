@@ -7,8 +7,9 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
+from seewhy.errors import TargetError
 from seewhy.network.inputs import Arguments
 from seewhy.network.replay import Plan, plan_replay
 from seewhy.network.survey import Call, Survey, noisy_pair, survey
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _count = itertools.count()
 _numbers: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 _kept: WeakKeyDictionary[nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
-_squashed: WeakKeyDictionary[nn.Module, tuple[int, ...]] = WeakKeyDictionary()
+_squashed: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], bool]] = WeakKeyDictionary()
 _MOST = 64
 
 
@@ -34,19 +35,36 @@ def surveyed(network: Network, arguments: Arguments, target: Target) -> tuple[Su
     found = kept.get(key)
     if found is None:
         prefix = getattr(network.module, "num_prefix_tokens", None)
-        found = survey(network.module, arguments, target.survey, prefix if isinstance(prefix, int) else None)
+        found = survey(
+            network.module,
+            arguments,
+            target.survey,
+            lambda outputs: _answers(outputs, target),
+            prefix if isinstance(prefix, int) else None,
+        )
         if any(call.positions == "used" for call in found.calls):
             # Zero weights hide what depends on what; such a survey must not outlive them.
             _keep(kept, key, found)
-        if found.squashed:
-            _squashed[network.module] = module_numbers(network.module)
+        if target.names_classes:
+            _squashed[network.module] = module_numbers(network.module), found.squashed
         return found, found.forwards
     return found, 0
 
 
-def known_as_squashed(module: nn.Module) -> bool:
-    """Whether a survey has seen that the output comes out of a sigmoid or softmax."""
-    return _squashed.get(module) == module_numbers(module)
+def known_as_squashed(module: nn.Module) -> bool | None:
+    """Whether the output comes out of a sigmoid or softmax; None where no survey has looked."""
+    numbers, squashed = _squashed.get(module, ((), False))
+    return squashed if numbers == module_numbers(module) else None
+
+
+def _answers(outputs: Any, target: Target) -> Tensor | None:
+    """The output that a target reads, where there is such a tensor."""
+    from seewhy.network.network import main_output  # which imports this module
+
+    try:
+        return main_output(outputs, target.output)
+    except TargetError:
+        return None
 
 
 def planned(

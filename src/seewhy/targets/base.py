@@ -106,5 +106,5 @@ class Target:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """What a survey of the network for this target depends on."""
+        """What a survey of the network for this target, and the shape of its score, depend on."""
         return (type(self).__name__, self.output)

@@ -74,6 +74,10 @@ class Similarity(EmbeddingTarget):
     reference: Tensor
     normalize: bool = True
 
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        return (*super().key, self.normalize)
+
     def pick(self, rows: Sequence[int], batch: int) -> Target:
         return replace(self, reference=rows_of(self.reference, 2, rows, batch))
 
