@@ -235,6 +235,46 @@ def test_the_shape_of_a_head_is_of_this_target_and_this_size() -> None:
         seewhy.CAM(layer="1")(sized, IMAGES, 0)
 
 
+class Prompted(nn.Module):
+    """Compares pictures with a table, which serves all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = trunk()
+
+    def forward(self, images: Tensor, prompts: Tensor) -> Tensor:
+        return self.body(images).mean((2, 3)) @ prompts.T
+
+
+class Described(Prompted):
+    """Weighs features by what is said of each picture."""
+
+    def forward(self, images: Tensor, facts: Tensor) -> Tensor:
+        return (self.body(images).mean((2, 3)) * facts).cumsum(1)
+
+
+@pytest.mark.parametrize("kind", [Prompted, Described])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_table_as_long_as_the_batch_serves_every_picture(kind, batch, named) -> None:
+    images = torch.randn(batch, 3, 24, 24, generator=torch.Generator().manual_seed(3))
+    table = torch.randn(4 if kind is Prompted else batch, 6, generator=torch.Generator().manual_seed(4))
+    net = kind().eval()
+    for method in (
+        OCCLUSION,
+        seewhy.GradCAM(layer="body.1"),
+        seewhy.ScoreCAM(layer="body.1", precision="float32"),
+    ):
+        second = {"prompts" if kind is Prompted else "facts": table}
+        together = method(net, {0: images, **second} if named else (images, table), 0)
+        for row in range(batch):
+            own = table if kind is Prompted else table[row : row + 1]
+            alone = method(kind().eval(), (images[row : row + 1], own), 0)
+            torch.testing.assert_close(together.values[row], alone.values[0], atol=1e-5, rtol=1e-3)
+            torch.testing.assert_close(together.scores[row], alone.scores[0])
+
+
 class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()

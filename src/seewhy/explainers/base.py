@@ -123,7 +123,8 @@ class Explainer(Settings, ABC):
 
         Args:
             network: a `Network` or any `nn.Module`.
-            images: (B, C, H, W), `Images`, a tuple of several inputs, or a mapping of named ones.
+            images: (B, C, H, W), `Images`, a tuple of several inputs, or a mapping of named ones. Tensors with an entry
+                for each picture are selected along with them; whatever else the network is given serves all.
             target: what is explained (see `seewhy.targets`); the predicted class by default.
             chunk: pictures per pass; all at once by default, halved where memory runs out.
 

@@ -22,12 +22,15 @@ class Arguments:
         named: keyword arguments.
         batch: the number of pictures B.
         pictures: the (B, C, H, W) inputs, by position or name, in order.
+        shared: tensors that serve every picture, although their first axis is as long as the batch: a table of
+            prompts or class embeddings.
     """
 
     positional: tuple[Any, ...]
     named: Mapping[str, Any]
     batch: int
     pictures: tuple[int | str, ...]
+    shared: frozenset[int | str] = frozenset()
 
     @classmethod
     def of(cls, inputs: Any, device: torch.device, dtype: torch.dtype) -> Arguments:
@@ -96,21 +99,29 @@ class Arguments:
 
         return tuple((key, *each(value)) for key, value in [*enumerate(self.positional), *self.named.items()])
 
-    def _per_picture(self, value: Any) -> bool:
-        """Whether a value is a tensor with the batch as its first axis."""
-        return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
+    def _per_picture(self, key: int | str, value: Any) -> bool:
+        """Whether a value is a tensor with an entry for each picture."""
+        batched = isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == self.batch
+        return batched and key not in self.shared
+
+    @property
+    def ambiguous(self) -> frozenset[int | str]:
+        """Tensors that are no pictures and as long as the batch: of each an entry, or all of it, may be a picture's."""
+        every: dict[int | str, Any] = dict([*enumerate(self.positional), *self.named.items()])
+        others = [key for key in every if key not in self.pictures]
+        return frozenset(key for key in others if self._per_picture(key, every[key]))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Arguments:
-        """Apply a function to every tensor that has the batch as its first axis."""
+        """Apply a function to every tensor that has an entry for each picture."""
 
-        def each(value: Any) -> Any:
-            return function(value) if self._per_picture(value) else value
+        def each(key: int | str, value: Any) -> Any:
+            return function(value) if self._per_picture(key, value) else value
 
-        positional = tuple(each(value) for value in self.positional)
-        named = {name: each(value) for name, value in self.named.items()}
+        positional = tuple(each(key, value) for key, value in enumerate(self.positional))
+        named = {name: each(name, value) for name, value in self.named.items()}
         first = self.pictures[0]
         batch = (positional[first] if isinstance(first, int) else named[first]).shape[0]
-        return Arguments(positional, named, batch, self.pictures)
+        return Arguments(positional, named, batch, self.pictures, self.shared)
 
     def select(self, rows: Tensor | slice) -> Arguments:
         """The same call for some of the pictures."""
@@ -128,11 +139,11 @@ class Arguments:
         def each(key: int | str, value: Any) -> Any:
             if key in pictures:
                 return pictures[key]
-            return value[rows] if rows is not None and self._per_picture(value) else value
+            return value[rows] if rows is not None and self._per_picture(key, value) else value
 
         positional = tuple(each(key, value) for key, value in enumerate(self.positional))
         named = {name: each(name, value) for name, value in self.named.items()}
-        return Arguments(positional, named, len(first), self.pictures)
+        return Arguments(positional, named, len(first), self.pictures, self.shared)
 
     def call(self, module: nn.Module) -> Any:
         """Run the module on copies of these arguments, as it may write to them."""
