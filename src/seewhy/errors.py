@@ -20,7 +20,13 @@ class LayerError(SeewhyError, ValueError):
 
 
 class TargetError(SeewhyError, ValueError):
-    """A question that the network's outputs cannot answer."""
+    """A question that the network's outputs cannot answer.
+
+    Attributes:
+        place: of which of the pictures they cannot, where it is one.
+    """
+
+    place: int | None = None
 
 
 class NotApplicableError(SeewhyError):

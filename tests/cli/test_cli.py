@@ -137,6 +137,47 @@ def test_a_bad_label_names_its_line(folder, capsys) -> None:
     assert "line 3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("label", ["spider", "99", "²"])
+def test_a_bad_label_in_the_first_line_is_no_header(folder, capsys, label) -> None:
+    (folder / "labels.csv").write_text(f"a.png,{label}\nb.jpg,ant\n", encoding="utf-8")
+    assert explain("pictures", "--labels", "labels.csv") == 2
+    assert "line 1" in capsys.readouterr().err
+
+
+def test_labels_are_found_by_the_end_of_a_path_and_after_a_byte_order_mark(folder, capsys) -> None:
+    (folder / "labels.csv").write_text("pictures/a.png,ant\nb.jpg,ant\n", encoding="utf-8-sig")
+    assert explain(str(folder / "pictures"), "--labels", "labels.csv") == 0
+    assert "of 2 labelled pictures" in capsys.readouterr().out
+    (folder / "labels.csv").write_text("other/a.png,ant\n")
+    assert explain(str(folder / "pictures"), "--labels", "labels.csv") == 0
+    assert "none of the 1 files that labels.csv names is among the pictures" in capsys.readouterr().err
+
+
+def test_two_settings_of_a_method_have_pngs_of_their_own(folder) -> None:
+    explain("pictures/a.png", "--png", "--method", "grad-cam", "--method", "grad-cam:sign=-1")
+    written = sorted((folder / "out/png").iterdir())
+    assert len(written) == 2
+    assert written[0].read_bytes() != written[1].read_bytes()
+
+
+def test_file_names_are_short_enough_in_bytes() -> None:
+    from seewhy.render.panels import _safe
+
+    assert len(_safe("獅" * 60).encode()) <= 48
+    assert _safe("獅" * 60) != _safe("獅" * 61)
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(folder, capsys) -> None:
+    for device in ("cuda:99", "toaster"):
+        assert explain("pictures/a.png", "--device", device) == 2
+        assert f"--device {device}: " in capsys.readouterr().err
+
+
+def test_options_for_pictures_are_refused_for_frames(folder, capsys) -> None:
+    assert run(["explain", "--frames", "pictures", "--model", "py:mine:network", "--out", "o", "--png"]) == 2
+    assert "not for --frames" in capsys.readouterr().err
+
+
 def test_pngs_carry_their_provenance(folder) -> None:
     explain("pictures/a.png", "--png", "--target", "bee")
 

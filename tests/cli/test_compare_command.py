@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from seewhy.cli import run
 from seewhy.explanation import Explanation
@@ -24,6 +25,10 @@ def mistaken():
 
 def other_size():
     preprocess = seewhy.Preprocess(resize=(24, 24), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return seewhy.Network(network().module, preprocess=preprocess, classes=CLASSES)
+
+def any_size():
+    preprocess = seewhy.Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3)
     return seewhy.Network(network().module, preprocess=preprocess, classes=CLASSES)
 
 def images():
@@ -75,6 +80,17 @@ def test_every_network_answers_every_picture_and_the_maps_stand_side_by_side(fol
     assert f"{RIGHT} says crab ✓" in page
     assert f"{MISTAKEN} says crab" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_pictures_of_several_sizes_are_explained_one_by_one_where_networks_take_any(folder, capsys) -> None:
+    for number, size in enumerate([(40, 30), (50, 60), (50, 60), (40, 30)]):
+        Image.new("RGB", size, (200, 30, 30)).save(folder / f"size{number}.png")
+    pictures = [f"size{number}.png" for number in range(4)]
+    two = ("py:rivals:any_size", "py:rivals:any_size")
+    assert compare(*pictures, "--batch-size", "2", models=two) == 1
+    assert "(--batch-size 1)" in capsys.readouterr().err
+    assert compare(*pictures, "--batch-size", "1", models=two) == 0
+    assert results(folder)["explained"] == 4
 
 
 def test_by_default_salient_relevance_stands_beside_lrp_and_its_blur_and_all_share_one_pass(

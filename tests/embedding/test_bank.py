@@ -154,6 +154,22 @@ def test_appended_pictures_are_found_and_removed_ones_are_not(tmp_path):
         append_to_bank(network(), read(root, kind="folder"), folder)
 
 
+def test_a_picture_that_the_bank_holds_itself_costs_the_others_nothing(tmp_path):
+    folder = bank(tmp_path)
+    kept = [id for id in WeightBank(folder).entries.ids if id.startswith("ant/")]
+    remove_from_bank(folder, kept[1:])
+    root = write_squares(tmp_path / "more", 2, first=50)
+    for old in (root / "ant").iterdir():
+        old.unlink()
+    (root / "ant" / "copy.png").write_bytes((tmp_path / "pictures" / kept[0]).read_bytes())
+    counts = append_to_bank(network(), read(root, kind="folder"), folder)
+    assert (counts.asked, counts.done, counts.failed) == (5, 4, 1)
+    rows = Store(folder).open(Head.read(folder).works[-1]).rows()
+    ((id, reason),) = [(row["id"], row["failed"]) for row in rows if row["failed"]]
+    assert id.endswith("ant/copy.png")
+    assert "of 'ant' has no positive" in reason
+
+
 def test_appended_weights_are_of_triplets_of_the_bank_and_of_each_other(tmp_path):
     embedder, folder = network(), bank(tmp_path)
     first = WeightBank(folder)

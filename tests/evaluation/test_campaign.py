@@ -114,6 +114,7 @@ def test_what_is_kept_is_of_these_boxes_masks_and_names_and_no_others(folder, tm
     boxes.write_text(written)
     assert left() == 0
     assert left(classes=(CLASSES[1], CLASSES[0], *CLASSES[2:])) == 12
+    assert left(head="sigmoid") == 12
 
 
 def test_a_mask_is_known_by_its_pixels_not_by_where_it_lies(tmp_path) -> None:

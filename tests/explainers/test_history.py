@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
 from seewhy import Explainer
 from seewhy.errors import NotApplicableError
+from seewhy.render import panels
 from seewhy.targets import Probability, Similarity
 
 IMAGES = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
@@ -233,6 +235,49 @@ def test_the_shape_of_a_head_is_of_this_target_and_this_size() -> None:
     seewhy.CAM(layer="1")(sized, IMAGES[..., :5, :5], 0)  # one cell, whose maximum is its mean
     with pytest.raises(NotApplicableError):
         seewhy.CAM(layer="1")(sized, IMAGES, 0)
+
+
+def test_l2_caf_of_a_picture_is_the_same_after_a_black_one_and_at_another_size() -> None:
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 6, 5, stride=3, bias=False), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(6, 3)).eval()
+
+    method, black = seewhy.L2CAF(layer="1", iterations=20), torch.zeros_like(IMAGES[:1])
+    alone = method(net(), IMAGES[:1], 0)
+    first = method(net(), torch.cat([black, IMAGES[:1]]), 0)
+    torch.testing.assert_close(first.values[1], alone.values[0], atol=1e-4, rtol=1e-3)
+
+    other = torch.randn(1, 3, 33, 45, generator=torch.Generator().manual_seed(5))
+    for size in (1, 2):
+
+        def averaged(size: int = size) -> nn.Module:
+            torch.manual_seed(0)
+            return trunk(nn.AdaptiveAvgPool2d(size), nn.Flatten(), nn.Linear(6 * size * size, 3)).eval()
+
+        same_twice(
+            lambda net: seewhy.L2CAF(layer="1")(net, other, 0),
+            averaged,
+            lambda net: seewhy.L2CAF(layer="1")(net, IMAGES, 0),
+        )
+
+
+def test_a_picture_from_memory_is_drawn_as_it_was_given(tmp_path) -> None:
+    preprocess = seewhy.Preprocess(resize=(24, 24), mean=(0.5,) * 3, std=(0.5,) * 3)
+    net = seewhy.Network(pooled(3), preprocess=preprocess)
+    path = tmp_path / "blue.png"
+    Image.new("RGB", (40, 30), "blue").save(path)
+    opened = Image.open(path).convert("RGB")
+    opened.filename = str(path)
+    opened.paste((255, 0, 0), (0, 0, 40, 30))
+    found = seewhy.GradCAM()(
+        net, net.read([opened, path.read_bytes(), path, Image.new("RGB", (20, 50), "lime")]), 0
+    )
+    shown = [panels.picture(found, row) for row in range(4)]
+    assert [each.size for each in shown] == [(40, 30), (40, 30), (40, 30), (20, 50)]
+    assert [each.getpixel((3, 3)) for each in shown] == [(255, 0, 0), (0, 0, 255), (0, 0, 255), (0, 255, 0)]
+    assert panels.picture(found.select([3]), 0).size == (20, 50)
+    assert len(found.save(tmp_path / "saved")) == 5
 
 
 class Prompted(nn.Module):

@@ -320,6 +320,9 @@ CLASS_FILES = {
     "index.csv": "index,name\n1,gold fish\n0,tench\n2,shark\n",
     "last_index.csv": "name,index\ngold fish,1\ntench,0\nshark,2\n",
     "wnid.csv": "0,n1,tench\n1,n2,gold fish\n2,n3,shark\n",
+    "unnumbered.csv": "n1,tench\nn2,gold fish\nn3,shark\n",
+    "titled.csv": "wnid,name\nn1,tench\nn2,gold fish\nn3,shark\n",
+    "own_title.csv": "number,words\n0,tench\n1,gold fish\n2,shark\n",
 }
 
 
@@ -327,6 +330,15 @@ CLASS_FILES = {
 def test_class_names_are_read_from_every_usual_file(tmp_path, name):
     (tmp_path / name).write_text(CLASS_FILES[name])
     assert read_classes(tmp_path / name) == ("tench", "gold fish", "shark")
+
+
+def test_commas_of_rows_of_several_lengths_are_between_synonyms(tmp_path):
+    (tmp_path / "names.csv").write_text("tench, Tinca tinca\ngoldfish\nshark, great white, man-eater\n")
+    assert read_classes(tmp_path / "names.csv") == (
+        "tench, Tinca tinca",
+        "goldfish",
+        "shark, great white, man-eater",
+    )
 
 
 @pytest.mark.parametrize(

@@ -230,10 +230,34 @@ def test_a_sigmoid_that_is_only_a_function_gives_probabilities_too(method, class
         module.fc.bias.sub_(2)
         outputs = module(pictures(4))
     found = seewhy.make(method)(module, pictures(4))
-    assert [row[0].probability for row in found.predictions] == pytest.approx(outputs.amax(1).tolist())
+    best = torch.maximum(outputs, 1 - outputs) if classes == 1 else outputs
+    assert [row[0].probability for row in found.predictions] == pytest.approx(best.amax(1).tolist())
     if classes == 1:
         assert {row[0] for row in found.labels} == {"negative"}
+        assert {row[0].label for row in found.predictions} == {"negative"}
         assert torch.allclose(found.scores, 1 - outputs)
+
+
+@pytest.mark.parametrize("bias", [3.0, -3.0])
+@pytest.mark.parametrize(
+    ("classes", "labels", "indices"),
+    [
+        (("not red", "red"), ("not red", "red"), (0, 1)),
+        (("red",), ("not red", "red"), (1, 0)),
+        (None, ("negative", "positive"), (0, 1)),
+    ],
+)
+def test_a_single_logit_is_predicted_by_its_sign(bias, classes, labels, indices):
+    module = seeded(lambda: Plain(classes=1))
+    with torch.no_grad():
+        module.fc.weight.zero_()
+        module.fc.bias.fill_(bias)
+    found = seewhy.GradCAM()(Network(module, classes=classes), pictures(2))
+    order = (1, 0) if bias > 0 else (0, 1)
+    for row in found.predictions:
+        assert [(each.label, each.index) for each in row] == [(labels[k], indices[k]) for k in order]
+        assert [each.probability for each in row] == pytest.approx([0.9525741, 0.0474259])
+    assert {row[0] for row in found.labels} == {labels[order[0]]}
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "eigen-cam"])

@@ -36,6 +36,22 @@ def test_random_places_keep_the_shape():
     assert len({each.tobytes() for each in found}) > 5
 
 
+def test_what_is_left_is_measured_before_the_background_of_the_masks():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    pixels = torch.randn(1, 3, 20, 20) + 1
+    whole = [(0, np.ones((20, 20), bool))]
+    left = {
+        kind: Asked(Network(module), pixels, 1, background=kind).left(whole)[0] for kind in ("blur", "zero")
+    }
+    with torch.no_grad():
+        expected = module(torch.zeros_like(pixels)).softmax(1)[0, 1] / module(pixels).softmax(1)[0, 1]
+    assert left["zero"] == pytest.approx(float(expected), rel=1e-4)
+    assert left["blur"] != pytest.approx(left["zero"], rel=1e-3)
+
+
 class Middle(Asked):
     """Of pictures whose answer rests on their middle: what is left of it when masks are perturbed."""
 

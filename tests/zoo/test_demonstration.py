@@ -13,7 +13,11 @@ from seewhy.zoo.demonstration import STEPS, Accuracy, Finding, Findings, demonst
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     steps = []
-    result = demonstrate(tmp_path_factory.mktemp("demo"), count=20, shown=2, step=lambda: steps.append(1))
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "scenes").mkdir()
+    for name in ("07-mine.png", "07-cat.png"):  # the reader's own, and one of an earlier run
+        (folder / "scenes" / name).write_bytes(b"")
+    result = demonstrate(folder, count=20, shown=2, step=lambda: steps.append(1))
     assert len(steps) == STEPS
     return result
 
@@ -38,7 +42,11 @@ def test_the_report_shows_both_networks_and_the_scenes_are_kept(found) -> None:
     assert found.verdict() in page
     for title, head, rows in found.tables():
         assert all(escape(text) in page for text in (title, *head, *rows[0]))
-    pictures = sorted((found.report.parent / "scenes").iterdir())
+    mine, *others = sorted(
+        (found.report.parent / "scenes").iterdir(), key=lambda each: each.name != "07-mine.png"
+    )
+    assert mine.name == "07-mine.png"
+    pictures = sorted(others)
     assert [open_picture(each).size for each in pictures] == [(128, 128)] * 4
 
 

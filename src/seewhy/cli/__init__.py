@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -44,6 +45,8 @@ for _name, _help in {
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     keep_memory()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -164,9 +164,11 @@ class _Run:
         network = self.networks[name]
         question = self._question(network, truth, paths)
         try:
-            return explained(
-                network, network.read(paths), self._own[name], question, self.refused.setdefault(name, {})
-            )
+            images = network.read(paths)
+            if images.failed:  # they were read when the networks were asked, so only their sizes can differ
+                failure = images.failed[0]
+                raise SeewhyError(f"{failure.path}: {failure.reason} (--batch-size 1)")
+            return explained(network, images, self._own[name], question, self.refused.setdefault(name, {}))
         except SeewhyError as error:
             raise SeewhyError(f"{name}: {error}") from error
 

@@ -83,6 +83,8 @@ def explain(
             raise UsageError(
                 "--frames stands instead of pictures; --clip-length, --every and --clips are at least 1"
             )
+        if labels or signed or png:
+            raise UsageError("--labels, --signed and --png are for pictures, not for --frames")
         own = clip_method(method or [], layer or [], "oblivious" if target == "predicted" else "class")
         asked = None if target == "predicted" else target
         return explain_clips(frames, model, own, asked, out, (clip_length, every, clips), animation, json)
@@ -106,6 +108,11 @@ def explain(
             run.batch(batch)
             advance(batch.asked)
     results = run.finish(asked=len(paths))
+    if labels and not results["labelled"]:
+        print(
+            f"none of the {len(truth.classes)} files that {labels} names is among the pictures",
+            file=sys.stderr,
+        )
     print(to_json.dumps(results, indent=1) if json else run.summary(results))
     return 3 if run.failed else 0
 
@@ -154,8 +161,8 @@ class _Run:
         if self.png:
             folder = self.out / "png"
             folder.mkdir(exist_ok=True)
-            for each in found:
-                panels.save_panels(each, folder, first, self.signed)
+            for each, name in zip(found, panels.column_names(found), strict=True):
+                panels.save_panels(each, folder, first, self.signed, name)
 
     def _new_report(self, found: list[Explanation]) -> Report:
         from seewhy.render import Report, panels

@@ -85,7 +85,10 @@ class Model:
             preprocess=self.preprocess,
             offline=self.offline,
         )
-        network.module.to(self.device or _fastest())
+        try:
+            network.module.to(self.device or _fastest())
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+            raise UsageError(f"--device {self.device}: {str(error).splitlines()[0]}") from error
         return network
 
     def load_for_pictures(self) -> Network:

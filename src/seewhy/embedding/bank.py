@@ -73,8 +73,8 @@ class Head(BaseModel):
             raise InputError(f"the bank {folder} {begun}: there is no {path}") from None
         except (ValueError, KeyError, AttributeError, ValidationError):
             raise StoreError(
-                f"{path} is damaged: it is not what was written; delete it, and the commands that built and appended "
-                "write it again, from the weights that are kept"
+                f"{path} is damaged: it is not what was written; delete it, and the commands that built, appended and "
+                "removed, in the same order, write it again; what had been removed comes back until it is removed again"
             ) from None
 
 

@@ -175,19 +175,27 @@ class _Builder:
         by_item = {item.id: self._by_place[item.id] for item in items}
         images, good, broken = read_pictures(self.network, list(by_item.values()))
         failed = dict(broken)
-        kept = self._with_partners([self._number(each) for each in good])
-        failed |= {
-            each.id: f"no other picture of {each.labels[0]!r}, or none of anything else, beside it in its batch"
-            for place, each in enumerate(good)
-            if place not in kept
-        }
         made: dict[str, dict[str, Any]] = {}
-        if kept:
-            chosen = [good[place] for place in kept]
+        left = list(range(len(good)))
+        while left and not made:
+            own = self._with_partners([self._number(good[place]) for place in left])
+            kept = [left[place] for place in own]
+            failed |= {
+                good[
+                    place
+                ].id: f"no other picture of {good[place].labels[0]!r}, or none of anything else, beside it in "
+                "its batch"
+                for place in left
+                if place not in kept
+            }
+            left = kept
             try:
-                made = self._weighed(images.select(kept), chosen)
-            except TargetError as error:  # what the bank holds of a class is this very picture
-                failed |= {each.id: str(error) for each in chosen}
+                made = self._weighed(images.select(kept), [good[place] for place in kept]) if kept else {}
+            except TargetError as error:
+                # What the bank holds of a class may be this very picture: the others go on without it.
+                at_fault = kept if error.place is None else [kept[error.place]]
+                failed |= {good[place].id: str(error) for place in at_fault}
+                left = [place for place in kept if place not in at_fault]
         return [
             Failed(failed[picture.id]) if picture.id in failed else made[picture.id]
             for picture in by_item.values()
@@ -232,9 +240,9 @@ class _Builder:
     def _of_bank(self) -> Gallery | None:
         if self.known is None:
             return None
-        return Gallery(
-            self.known.embeddings, torch.tensor([self._labelled(each) for each in self.known.labels])
-        )
+        numbers = torch.tensor([self._labelled(each) for each in self.known.labels])
+        names = tuple(self._numbers) if self.recipe.mining.tolerance is None else ()
+        return Gallery(self.known.embeddings, numbers, names)
 
     def _with_partners(self, labels: list[float]) -> list[int]:
         """The pictures of a batch that have a positive and a negative, among those and what the bank holds."""

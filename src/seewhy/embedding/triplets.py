@@ -63,9 +63,11 @@ class Triplets(EmbeddingTarget):
         positives, negatives = self.mining.partners(labels, gallery.labels, itself)
         for what, found in (("positive", positives), ("negative", negatives)):
             for row in (~found.any(1)).nonzero().flatten().tolist():
-                raise TargetError(
+                error = TargetError(
                     f"picture {row} of {gallery.name(labels[row])!r} has no {what} among the {len(gallery)} embeddings"
                 )
+                error.place = row
+                raise error
         near, far, counted = self.mining.mine(apart, positives, negatives)
         entries = gallery.embeddings.to(embeddings)
         loss = TripletLoss(

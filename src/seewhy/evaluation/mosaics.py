@@ -14,7 +14,7 @@ from torch import Tensor
 from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
 from seewhy.errors import InputError, SeewhyError, TargetError
-from seewhy.evaluation.subjects import Loaded, card, class_of, digest_of, read_pictures
+from seewhy.evaluation.subjects import Loaded, class_of, read_pictures, reading_of
 from seewhy.network.network import Network, main_output
 from seewhy.store import Item
 from seewhy.truth import Box, Object, Truth
@@ -62,12 +62,7 @@ class Mosaics:
     @property
     def described(self) -> dict[str, Any]:
         classes = {each.id: list(each.classes) for each in self.mosaics}
-        return {
-            "mosaics": classes,
-            "resize": self.resize,
-            "preprocess": card(self.network),
-            "classes": digest_of(self.network.classes),
-        }
+        return {"mosaics": classes, "resize": self.resize, **reading_of(self.network)}
 
     def read(self, ids: Sequence[str]) -> Loaded:
         by_id = {each.id: each for each in self.mosaics}

@@ -12,7 +12,7 @@ from seewhy.datasets import Item
 from seewhy.errors import NotApplicableError, SeewhyError
 from seewhy.evaluation.evaluate import environment
 from seewhy.evaluation.randomisation import SEEDS, randomise, stages_of
-from seewhy.evaluation.subjects import card, digest_of, read_pictures
+from seewhy.evaluation.subjects import digest_of, read_pictures, reading_of
 from seewhy.explainers.base import Explainer, Workload
 from seewhy.explanation import Cost
 from seewhy.files import written_whole
@@ -65,8 +65,8 @@ class SanityPlan:
             folder: where the result is kept.
         """
         settings = [each.model_dump(mode="json") for each in methods.values()]
-        shown = [each.sha256 for each in pictures], card(network), network.classes
-        digest = digest_of(network.digest, environment(network), shown, settings)
+        shown = [each.sha256 for each in pictures]
+        digest = digest_of(network.digest, reading_of(network), environment(network), shown, settings)
         work = Workload(1, 1, ((example.pixels.shape[-2], example.pixels.shape[-1]),))
         costs = {name: each.plan(work, network) for name, each in methods.items()}
         dear = {name: cost.forwards for name, cost in costs.items() if cost.forwards > _AFFORDABLE}

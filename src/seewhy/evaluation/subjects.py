@@ -93,8 +93,7 @@ class Pictures:
         known = [[each.labels, each.marks] for each in self.chosen]
         return {
             "question": self.question,
-            "preprocess": card(self.network),
-            "classes": digest_of(self.network.classes),
+            **reading_of(self.network),
             "truth": digest_of(known, self.manifest.classes),
         }
 
@@ -220,6 +219,15 @@ def read_pictures(
     good = [each for each in pictures if str(each.path) not in failed]
     broken = {each.id: failed[str(each.path)] for each in pictures if str(each.path) in failed}
     return images, good, broken
+
+
+def reading_of(network: Network) -> dict[str, Any]:
+    """What a network's answers depend on beside its weights, as JSON: its preprocessing, and how outputs are read.
+
+    Raises:
+        InputError: it is not known how pictures become its input.
+    """
+    return {"preprocess": card(network), "head": network.head, "classes": digest_of(network.classes)}
 
 
 def card(network: Network) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from seewhy.network.structures import map_tensors
 from seewhy.network.survey import Call, Survey, noisy_pair
 from seewhy.network.surveys import planned, remember, remembered, surveyed
 from seewhy.targets import BoundTarget, Target
+from seewhy.targets.classes import yes_or_no
 
 R = TypeVar("R")
 
@@ -332,7 +333,9 @@ class Study:
 def best_classes(
     network: Network, output: Float[Tensor, "B C"], count: int = 5
 ) -> tuple[tuple[Predicted, ...], ...]:
-    """Per picture the best classes with their probabilities, the best first."""
+    """Per picture the best classes with their probabilities, the best first; of a single logit yes and no."""
+    if output.shape[1] == 1:
+        return tuple(_yes_and_no(network, p)[:count] for p in network.probabilities(output)[:, 0].tolist())
     # Ordered by score: probabilities tie in float32 where scores still differ.
     best = output.topk(min(count, output.shape[1]), dim=1).indices
     probabilities = network.probabilities(output).gather(1, best)
@@ -340,3 +343,12 @@ def best_classes(
         tuple(Predicted(i, network.class_name(i), p) for i, p in zip(indices, values, strict=True))
         for indices, values in zip(best.tolist(), probabilities.tolist(), strict=True)
     )
+
+
+def _yes_and_no(network: Network, probability: float) -> tuple[Predicted, Predicted]:
+    """What a single column says, given that of yes: the more probable answer first."""
+    no, yes = yes_or_no(network)
+    # The class of a network that names one alone is the column itself, as it is for targets.
+    one = len(network.classes or ()) == 1
+    found = Predicted(int(one), no, 1 - probability), Predicted(int(not one), yes, probability)
+    return found if probability <= 0.5 else found[::-1]

@@ -126,10 +126,16 @@ def _csv_names(text: str) -> list[str] | dict[Any, Any]:
     header = ("class", "classes", "name", "names", "label", "labels")
     if len(rows[0]) == 1:
         return [row[0] for row in rows[rows[0][0].strip().lower() in header :]]
-    body = rows if any(cell.strip().isdigit() for cell in rows[0]) else rows[1:]
-    column = next((i for i in range(len(body[0])) if all(row[i].strip().isdigit() for row in body)), None)
-    if column is None:
+    width = len(rows[0])
+    if any(len(row) != width for row in rows):  # the commas are between synonyms
+        return [",".join(row) for row in rows]
+    numbered = [i for i in range(width) if all(row[i].strip().isdecimal() for row in rows[1:])]
+    titled = any(cell.strip().lower() in header for cell in rows[0])
+    headed = titled or bool(len(rows) > 1 and numbered and not rows[0][numbered[0]].strip().isdecimal())
+    body = rows[headed:]
+    if not numbered or len(rows) == 1:
         return [row[-1] for row in body]
+    column = numbered[0]
     return {row[column]: [cell for i, cell in enumerate(row) if i != column][-1] for row in body}
 
 

@@ -68,12 +68,14 @@ class Images:
         paths: the B names.
         frames: where each input lies in its picture.
         failed: the others, with reasons.
+        pictures: per input the picture as it was given; None for one that its path leads to.
     """
 
     pixels: Float[Tensor, "B C H W"]
     paths: tuple[str, ...]
     frames: tuple[Frame, ...]
     failed: tuple[Failure, ...] = ()
+    pictures: tuple[Image.Image | None, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -89,7 +91,13 @@ class Images:
             self.pixels[list(rows)],
             tuple(self.paths[row] for row in rows),
             tuple(self.frames[row] for row in rows),
+            pictures=tuple(self.pictures[row] for row in rows) if self.pictures else (),
         )
+
+    def picture(self, row: int) -> Image.Image:
+        """One of the pictures, upright, in 8-bit RGB, as `open_picture` gives it."""
+        given = self.pictures[row] if self.pictures else None
+        return open_picture(self.paths[row]) if given is None else given
 
     def to(self, device: torch.device | str) -> Images:
         """The same pictures with their pixels on another device."""
@@ -177,6 +185,7 @@ class _Prepared:
     path: str
     pixels: Tensor
     frame: Frame
+    picture: Image.Image | None
 
 
 def _name(source: Source) -> str:
@@ -190,7 +199,8 @@ def _prepared(source: Source, number: int, preprocess: Preprocess) -> _Prepared 
     path = f"{name}[{number}]" if name in ("bytes", "picture") and not isinstance(source, str) else name
     try:
         picture = open_picture(source)
-        return _Prepared(path, preprocess(picture), preprocess.frame((picture.height, picture.width)))
+        kept = None if isinstance(source, str | os.PathLike) else picture
+        return _Prepared(path, preprocess(picture), preprocess.frame((picture.height, picture.width)), kept)
     except InputError as error:
         return Failure(path, str(error).removeprefix(f"{name}: "))
 
@@ -238,6 +248,7 @@ def _collected(items: list[_Prepared | Failure], preprocess: Preprocess) -> Imag
         paths=tuple(item.path for item in good),
         frames=tuple(item.frame for item in good),
         failed=tuple(failed),
+        pictures=tuple(item.picture for item in good),
     )
 
 

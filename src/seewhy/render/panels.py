@@ -28,9 +28,7 @@ _VERDICTS = {True: " ✓", False: " ✗", None: ""}
 def picture(explanation: Explanation, row: int) -> Image.Image:
     """The explained picture: the file it came from, or the network's input stretched to grey levels."""
     if explanation.images is not None:
-        from seewhy.network.images import open_picture
-
-        return open_picture(explanation.images.paths[row])
+        return explanation.images.picture(row)
     height, width = explanation.size
     if explanation.pixels is None:
         return Image.new("RGB", (width, height), "gray")
@@ -226,7 +224,9 @@ def provenance(explanation: Explanation, index: int, panel: Panel) -> dict[str, 
     }
 
 
-def save_panels(explanation: Explanation, folder: Path, start: int = 0, signed: bool = False) -> list[Path]:
+def save_panels(
+    explanation: Explanation, folder: Path, start: int = 0, signed: bool = False, method: str | None = None
+) -> list[Path]:
     """Write one PNG per picture, target and layer.
 
     Args:
@@ -234,12 +234,13 @@ def save_panels(explanation: Explanation, folder: Path, start: int = 0, signed: 
         folder: where.
         start: number of the first picture in the file names.
         signed: show evidence against as well.
+        method: what to call the method, where one is used twice.
     """
     written = []
     for index in range(len(explanation)):
         shown = picture(explanation, index)
         stem = Path(explanation.images.paths[index]).stem if explanation.images is not None else "picture"
-        for panel in panels(explanation, index, signed):
+        for panel in panels(explanation, index, signed, method):
             parts = [f"{start + index:05d}", stem, panel.method, panel.target, panel.layer]
             path = folder / ("--".join(map(_safe, parts)) + ".png")
             save_png(figure(shown, panel), path, provenance(explanation, index, panel))
@@ -249,7 +250,7 @@ def save_panels(explanation: Explanation, folder: Path, start: int = 0, signed: 
 
 def _safe(text: str) -> str:
     """Text as part of a file name; long texts that begin alike stay apart."""
-    safe = re.sub(r"[^\w.+-]+", "_", text)
-    return (
-        safe if len(safe) <= 48 else f"{safe[:39]}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
-    )
+    safe = re.sub(r"[^\w.+-]+", "_", text).encode("utf-8", "replace")
+    if len(safe) <= 48:  # bytes, which file systems count
+        return safe.decode()
+    return f"{safe[:39].decode(errors='ignore')}-{sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from seewhy.evaluation.result import holm
+from seewhy.explainers.baseline import Baseline
 from seewhy.explainers.perturbation.regions import perturbed
 from seewhy.network.network import Network
 from seewhy.summaries.result import Effect
@@ -31,12 +32,14 @@ class Asked:
         pixels: its inputs (B, C, H, W).
         index: number of the class.
         seed: of the random places.
+        background: what stands where a mask perturbs, as when the masks were made.
     """
 
     network: Network
     pixels: Tensor
     index: int
     seed: int = 0
+    background: Baseline = "blur"
 
     def left(self, masks: Masks, keep: bool = False) -> Float[np.ndarray, " N"]:
         """Shares of the class's probability that are left when masks are perturbed, or all but they."""
@@ -48,6 +51,7 @@ class Asked:
             rows.tolist(),
             [0] * len(rows),
             [mask for _, mask in masks],
+            self.background,
             keep=keep,
         )
         whole = before[rows, 0].double().cpu().numpy()

@@ -8,9 +8,10 @@ from typing import Any
 from seewhy.datasets import Item as Picture
 from seewhy.datasets import Manifest
 from seewhy.errors import InputError
-from seewhy.evaluation.subjects import card, read_pictures
+from seewhy.evaluation.subjects import read_pictures, reading_of
 from seewhy.explainers.crisp_mask import CrispMask
 from seewhy.explainers.perturbation.regions import perturbed
+from seewhy.explainers.study import best_classes
 from seewhy.network.network import Network, main_output
 from seewhy.store import Counts, Failed, Item, Plan, Store, Work
 
@@ -68,11 +69,7 @@ def mask_work(
             "kind": "crisp-masks",
             "items": [Item(each.id, each.sha256, label=each.labels[0]) for each in pictures],
             "columns": {"mask": "map", "probability": "float64", "masked": "float64", "notes": "string"},
-            "settings": {
-                "mask": method.model_dump(mode="json"),
-                "class": index,
-                "preprocess": card(network),
-            },
+            "settings": {"mask": method.model_dump(mode="json"), "class": index, **reading_of(network)},
             "network": network.digest,
             "environment": environment,
             "shard_size": batch,
@@ -89,11 +86,12 @@ def _rows(
 ) -> list[dict[str, Any] | Failed]:
     images, good, broken = read_pictures(network, pictures)
     made: dict[str, dict[str, Any] | Failed] = {id: Failed(reason) for id, reason in broken.items()}
-    best = main_output(network(images.pixels)).argmax(1).tolist() if good else []
-    right = [row for row, each in enumerate(best) if each == index]
+    output = main_output(network(images.pixels)).float() if good else None
+    best = [] if output is None else [best for (best,) in best_classes(network, output, 1)]
+    right = [row for row, each in enumerate(best) if each.index == index]
     for picture, each in zip(good, best, strict=True):
-        if each != index:
-            made[picture.id] = Failed(f"{SKIPPED}{network.class_name(each)}")
+        if each.index != index:
+            made[picture.id] = Failed(f"{SKIPPED}{each.label}")
     if right:
         chosen = images.select(right)
         found = method(network, chosen, index)

@@ -164,7 +164,7 @@ def summarized(
     members, similarity, owner = regions.members, regions.similarity, regions.owner
     progress("regions", len(subjects), len(subjects))
     clusters = clustered(similarity, owner, recipe.clustering, regions.cut)
-    asked = Asked(network, pixels.to(network.device), index, recipe.seed)
+    asked = Asked(network, pixels.to(network.device), index, recipe.seed, recipe.mask.baseline)
     if recipe.filtered:
         clusters = _good(clusters, subjects, members)
     groups = [np.flatnonzero(clusters.labels == number) for number in range(len(clusters))]

@@ -37,7 +37,7 @@ class _PerClass(Target):
         if columns == 1:
             # One logit says yes or no: "yes" is class 1, or the only class; "no" is its negative.
             signs = torch.where(indices == 1, 1.0, -1.0)
-            names = _yes_or_no(network)
+            names = yes_or_no(network)
             labels = tuple(tuple(names[int(i)] for i in row) for row in indices)
         else:
             signs = None
@@ -220,7 +220,7 @@ def class_number(label: ClassLike, network: Network, columns: int) -> int:
     return index
 
 
-def _yes_or_no(network: Network) -> list[str]:
+def yes_or_no(network: Network) -> list[str]:
     """What the negative and the positive side of a single logit are called."""
     names = [network.class_name(index) for index in range(len(network.classes or ()))]
     if len(names) == 2:

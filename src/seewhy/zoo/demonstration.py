@@ -228,8 +228,9 @@ def _report(
     """Both networks' maps of the same scenes side by side, under the tables of figures."""
     paths = []
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("[0-9][0-9]-*.png"):
-        old.unlink()
+    for name in CLASSES:
+        for old in folder.glob(f"[0-9][0-9]-{name.replace(' ', '-')}.png"):  # of an earlier run
+            old.unlink()
     for number, scene in enumerate(scenes):
         paths.append(folder / f"{number:02d}-{scene.truth.label.replace(' ', '-')}.png")
         scene.image.save(paths[-1])

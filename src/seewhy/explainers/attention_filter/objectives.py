@@ -118,7 +118,8 @@ def sees_averages(run: Run, activation: Float[Tensor, "B K *grid"]) -> bool:
         return False
     here = activation[:1].detach()
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(here.shape, generator=generator).to(here) * (here.std() + 1e-12)
+    # Of a layer that is zero nothing tells how strong it usually is; next to a bias weak noise shows nothing.
+    noise = torch.randn(here.shape, generator=generator).to(here) * (float(here.std()) or 1.0)
     nobody = torch.zeros(1, dtype=torch.long, device=here.device)
     for strength in (1, 10):
         stop_if_asked()

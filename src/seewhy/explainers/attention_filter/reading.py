@@ -83,10 +83,11 @@ def kept(study: Study, head: Head, before_normalisation: bool) -> Reading:
 
 
 def matrix(study: Study, site: Site, reading: Reading) -> LinearHead | None:
-    """The head as a matrix, where it is one; measured and learned once per network, layer and weights."""
+    """The head as a matrix, where it is one; measured and learned once per network, layer, size and weights."""
     if reading.kind == "scores":
         return None
-    key = ("head matrix", str(site), reading.kind, study.target.output, study.digest)
+    asked = reading.kind, study.target.output, study.arguments.signature
+    key = ("head matrix", str(site), *asked, study.digest)
     found: LinearHead | str | None = remembered(study.network, key)
     if found is None:
         head = study.head(site, slice(0, 1))
