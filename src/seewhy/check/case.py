@@ -65,7 +65,12 @@ class Case:
     @cached_property
     def both(self) -> Explanation:
         """The two best classes of each picture, explained together."""
-        return self.explainer(self.network, self.images, Top(2))
+        if self.target is not None or len(self.result.predictions[0]) < 2:
+            raise UnclearError("the network has no classes to choose from")
+        found = self.explainer(self.network, self.images, Top(2))
+        if found.scores.shape[1] < 2:
+            raise UnclearError("the network has a single answer")
+        return found
 
     @cached_property
     def left(self) -> frozenset[str]:
@@ -88,7 +93,7 @@ class Case:
     @cached_property
     def in_float64(self) -> Case:
         """The same on a copy of the network in float64."""
-        network = self._like_it(copy.deepcopy(self.network.module).double())
+        network = self.network.around(copy.deepcopy(self.network.module).double())
         return Case(self.explainer, network, self.images, self.target)
 
     def on(self, module: nn.Module) -> Explanation:
@@ -97,21 +102,9 @@ class Case:
         named = "layer" in type(self.explainer).model_fields and PIXELS not in layers
         explainer = self.explainer.model_copy(update={"layer": layers}) if named else self.explainer
         try:
-            return explainer(self._like_it(module), self.images, self.target)
+            return explainer(self.network.around(module), self.images, self.target)
         except NotApplicableError as error:
             raise UnclearError(f"the method refuses these weights: {error}") from error
-
-    def _like_it(self, module: nn.Module) -> Network:
-        """Another module in the network's place."""
-        own = self.network
-        return Network(
-            module,
-            preprocess=own.preprocess,
-            classes=own.classes,
-            name=own.name,
-            head=own.head,
-            notes=own.notes,
-        )
 
     def again(self, images: Any = None, **settings: Any) -> Explanation:
         """The explanation once more, of these or of other pictures, with the same or with other settings."""

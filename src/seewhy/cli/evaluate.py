@@ -239,12 +239,13 @@ class _Bound:
         """Whether it holds on the random sample, and for whom it does not: undefined, or left out, does not hold."""
         from seewhy.evaluation.campaign import SAMPLE
 
-        asked = [name for name in results["methods"] if name not in results["controls"]]
-        values = {name: None for name in asked if self.method in (None, name)} | {
+        methods = [name for name in results["methods"] if name not in results["controls"]]
+        asked = [name for name in methods if self.method in (None, name)]
+        values = dict.fromkeys(asked) | {
             name: self._value(own[self.measured])
             for part in results["parts"]
             for name, own in part["tables"][SAMPLE].items()
-            if self.measured in own and name not in results["controls"] and self.method in (None, name)
+            if self.measured in own and name in asked
         }
         broken = {name: value for name, value in values.items() if value is None or not self._holds(value)}
         return {

@@ -180,14 +180,11 @@ class _Builder:
         while left and not made:
             own = self._with_partners([self._number(good[place]) for place in left])
             kept = [left[place] for place in own]
-            failed |= {
-                good[
-                    place
-                ].id: f"no other picture of {good[place].labels[0]!r}, or none of anything else, beside it in "
-                "its batch"
-                for place in left
-                if place not in kept
-            }
+            for alone in (good[place] for place in left if place not in kept):
+                label = alone.labels[0]
+                failed[alone.id] = (
+                    f"no other picture of {label!r}, or none of anything else, beside it in its batch"
+                )
             left = kept
             try:
                 made = self._weighed(images.select(kept), [good[place] for place in kept]) if kept else {}

@@ -330,14 +330,7 @@ def _copied(network: Network) -> Network:
             f"{network.name} cannot be copied ({error}), and randomising must leave the original alone; pass a module "
             "that copy.deepcopy takes"
         ) from error
-    return Network(
-        module,
-        preprocess=network.preprocess,
-        classes=network.classes,
-        name=network.name,
-        head=network.head,
-        notes=network.notes,
-    )
+    return network.around(module)
 
 
 def _parts(network: Network, arguments: Arguments, target: Any, batch: int) -> Iterator[_Part]:

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from seewhy.errors import InputError, NotApplicableError, TargetError
 from seewhy.network.inputs import Arguments
-from seewhy.network.precision import out_of_memory
 from seewhy.network.preserve import preserved, version
 from seewhy.network.structures import tensors
-from seewhy.network.surveys import known_as_squashed, remember, remembered
+from seewhy.network.surveys import known_as_squashed
 
 if TYPE_CHECKING:
     from seewhy.network.embedding import Embedding
@@ -77,6 +76,17 @@ class Network:
     def of(cls, network: Network | nn.Module) -> Network:
         """The network itself, or a bare module wrapped."""
         return network if isinstance(network, Network) else cls(network)
+
+    def around(self, module: nn.Module) -> Network:
+        """Another module in this one's place, with all else that is known of it."""
+        return Network(
+            module,
+            preprocess=self.preprocess,
+            classes=self.classes,
+            name=self.name,
+            head=self.head,
+            notes=self.notes,
+        )
 
     def __repr__(self) -> str:
         classes = f", {len(self.classes)} classes" if self.classes else ""
@@ -135,42 +145,11 @@ class Network:
         _check_ready(self.module, self.name)
         with preserved(self.module, self.device):
             arguments = Arguments.of(inputs, self.device, self.dtype)
-            yield replace(arguments, shared=self._shared(arguments)) if arguments.ambiguous else arguments
+            if arguments.ambiguous:
+                from seewhy.network.shared_inputs import shared_inputs
 
-    def _shared(self, arguments: Arguments) -> frozenset[int | str]:
-        """Which of the tensors that are as long as the batch serve every picture whole.
-
-        A copy of the first picture among others must get the first picture's answer.
-        """
-        key = ("shared", arguments.signature, arguments.ambiguous, self.digest)
-        known: frozenset[int | str] | None = remembered(self, key)
-        if known is not None:
-            return known
-        copies = torch.zeros(3 if arguments.batch == 2 else 2, dtype=torch.long, device=self.device)
-
-        def answers(part: Arguments) -> Tensor | None:
-            try:
-                return main_output(part.call(self.module))
-            except Exception as error:  # whatever the network's own code makes of another number of pictures
-                if out_of_memory(error):
-                    raise
-                return None
-
-        with torch.no_grad():
-            expected = answers(arguments)
-            if expected is None:
-                return frozenset()  # what is wrong is said where the pictures themselves are run
-
-            def fits(shared: frozenset[int | str]) -> bool:
-                found = answers(replace(arguments, shared=shared).select(copies))
-                wanted = expected[:1].expand(len(copies), *expected.shape[1:])
-                return found is not None and found.shape == wanted.shape and _alike(found, wanted)
-
-            shared = (
-                frozenset() if fits(frozenset()) or not fits(arguments.ambiguous) else arguments.ambiguous
-            )
-        remember(self, key, shared)
-        return shared
+                arguments = replace(arguments, shared=shared_inputs(self, arguments))
+            yield arguments
 
     def read(self, sources: Sequence[Source] | Source) -> Images:
         """Read pictures as the network wants them; those that cannot be read are listed, not lost.
@@ -340,11 +319,6 @@ def main_output(outputs: Any, leaf: str | int | None = None) -> Tensor:
             f"the network's output has no tensor {leaf!r}; it is a {type(outputs).__name__} of {keys}"
         )
     return floats[0]
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Equal, within what another batch size makes of float32."""
-    return float((one - other).abs().max()) <= 1e-3 * float(other.abs().max()) + 1e-12
 
 
 def _first_name(name: str) -> str:
