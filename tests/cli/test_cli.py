@@ -283,12 +283,22 @@ def test_layers_marks_the_choice_and_says_why(folder, capsys) -> None:
     assert "depends on" in chosen["reason"]
 
 
-def test_layers_of_a_network_without_preprocessing_take_a_size(folder, capsys) -> None:
+def test_layers_of_a_network_without_preprocessing_take_a_size_or_a_card(folder, capsys) -> None:
     assert run(["layers", "py:mine:flattened"]) == 1
     assert "pass --size" in capsys.readouterr().err
 
     assert run(["layers", "py:mine:flattened", "--size", "32", "32", "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out) if each["chosen"]] == ["1"]
+
+    card = {
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "input_size": [3, 32, 32],
+        "crop_pct": 1,
+        "interpolation": "box",
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    assert run(["layers", "py:mine:flattened", "--preprocess", "card.json"]) == 0
 
 
 def test_layers_prints_a_table(folder, capsys) -> None:

@@ -195,6 +195,26 @@ def test_a_card_without_a_setting_names_it():
         Preprocess.from_card(HALF | {"input_size": [3, 224, 224]})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop_pct": "most of it"},
+        {"crop_pct": 0},
+        {"input_size": 224},
+        {"input_size": [224, 224]},
+        {"mean": 0.5},
+        {"std": [0.5, "half", 0.5]},
+        {"interpolation": "quadratic"},
+        {"crop_mode": "top"},
+    ],
+    ids=str,
+)
+def test_a_card_with_a_setting_that_cannot_be_used_names_it(wrong):
+    card = HALF | {"input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bilinear"}
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Preprocess.from_card(card | wrong)
+
+
 def test_of_tells_cards_transformers_settings_and_its_own_fields_apart(tmp_path):
     own = Preprocess(resize=(20, 30), interpolation="lanczos", **HALF)
     (tmp_path / "own.json").write_text(own.model_dump_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as to_json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -18,6 +19,7 @@ def layers(
     model: Annotated[str, Parameter(help="The network, as for `seewhy explain --model`.")],
     *,
     weights: str | None = None,
+    preprocess: Path | None = None,
     offline: bool = False,
     size: tuple[int, int] | None = None,
     all: bool = False,
@@ -27,12 +29,13 @@ def layers(
 
     Args:
         weights: "random", or a file; the source's own pretrained weights by default.
+        preprocess: JSON card, as for `seewhy explain`; it says how large the example picture is.
         offline: Never touch a network.
-        size: Height and width of the example picture; the network's own preprocessing decides by default.
+        size: Height and width of the example picture; the preprocessing decides by default.
         all: Also those without positions to draw a map on.
         json: Print JSON.
     """
-    network = Model(model, weights=weights, offline=offline, device="cpu").load()
+    network = Model(model, weights=weights, preprocess=preprocess, offline=offline, device="cpu").load()
     example = network.example_input(size)
     try:
         listed = network.layers(example)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ _PROCESSORS = (
     *("MobileViT", "PoolFormer", "Pvt", "Segformer", "Siglip", "ViT"),
 )
 _MOST_RESIZED_PIXELS = 200_000_000
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
             return cls.from_huggingface(settings)
         if "input_size" in settings:
             return cls.from_card(settings)
-        return cls._build(dict(settings))
+        return _validated(cls, settings)
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any] | str | Path) -> Preprocess:
@@ -271,24 +273,15 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
         Raises:
             InputError: a setting has no meaning here.
         """
-        size = config.get("input_size", (3, 224, 224))
-        if not isinstance(size, list | tuple) or len(size) != 3:
-            raise InputError(f"input_size must be [channels, height, width], not {size}")
-        crop_pct = config.get("crop_pct") or 0.875
-        crop = int(size[1]), int(size[2])
-        scaled = tuple(math.floor(n / crop_pct) for n in crop)
-        mean = tuple(config.get("mean", (0.485, 0.456, 0.406)))
-        crop_mode = config.get("crop_mode") or "center"
-        settings: dict[str, Any] = {"resize": scaled, "crop": crop, "mean": mean}
-        if crop_mode == "border":
-            settings |= {"fit": "contain", "fill": tuple(round(255 * v) for v in mean)}
-        elif crop_mode == "center":
+        read = _validated(_Timm, {key: value for key, value in config.items() if value is not None})
+        crop = read.input_size[1:]
+        scaled = tuple(math.floor(n / read.crop_pct) for n in crop)
+        settings: dict[str, Any] = {"resize": scaled, "crop": crop, "mean": read.mean, "std": read.std}
+        if read.crop_mode == "border":
+            settings |= {"fit": "contain", "fill": tuple(round(255 * v) for v in read.mean)}
+        elif read.crop_mode == "center":
             settings |= {"resize": scaled[0]} if crop[0] == crop[1] else {"fit": "cover"}
-        elif crop_mode != "squash":
-            raise InputError(f"no crop_mode {crop_mode!r}; timm has center, squash and border")
-        settings["std"] = tuple(config.get("std", (0.229, 0.224, 0.225)))
-        settings["interpolation"] = config.get("interpolation") or "bicubic"
-        return cls._build(settings)
+        return _validated(cls, settings | {"interpolation": read.interpolation})
 
     @classmethod
     def from_torchvision(cls, preset: Any) -> Preprocess:
@@ -308,7 +301,7 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
             "crop": None if crop is None else (crop[0], crop[-1]),
             "interpolation": str(preset.interpolation.value),
         }
-        return cls._build(settings | {"mean": tuple(preset.mean), "std": tuple(preset.std)})
+        return _validated(cls, settings | {"mean": tuple(preset.mean), "std": tuple(preset.std)})
 
     @classmethod
     def from_huggingface(cls, settings: Mapping[str, Any]) -> Preprocess:
@@ -355,18 +348,29 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
             "bgr": bool(settings.get("do_flip_channel_order", False)),
             "rounding": "down",
         }
-        return cls._build(built | _huggingface_sizes(settings, kind))
+        return _validated(cls, built | _huggingface_sizes(settings, kind))
 
-    @classmethod
-    def _build(cls, settings: dict[str, Any]) -> Preprocess:
-        try:
-            return cls.model_validate(settings)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".removeprefix(": ")
-                for problem in error.errors()
-            )
-            raise InputError(f"preprocess settings cannot be used: {problems}") from error
+
+class _Timm(BaseModel, frozen=True):
+    """What a configuration of timm, or a card, says of the evaluation transform."""
+
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    crop_pct: float = Field(default=0.875, gt=0)
+    crop_mode: Literal["center", "squash", "border"] = "center"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+
+
+def _validated(kind: type[M], settings: Mapping[str, Any]) -> M:
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".removeprefix(": ")
+            for problem in error.errors()
+        )
+        raise InputError(f"preprocess settings cannot be used: {problems}") from error
 
 
 def _huggingface_sizes(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
