@@ -175,6 +175,26 @@ def test_labels_are_the_network_s_classes_by_whole_names_or_by_an_order_that_is_
         assert [class_of(each, manifest, net) for each in items] == found
 
 
+def test_what_a_killed_run_left_half_written_is_removed_by_the_next(folder, tmp_path) -> None:
+    made = evaluation(folder, tmp_path, seewhy.GradCAM(), metrics=METRICS[1:2])
+    left = made.works["grad-cam"].folder / ".000000.parquet.1234.part"
+    left.write_bytes(b"half")
+    made.run()
+    assert not left.exists()
+
+
+def test_a_processor_that_computes_auto_otherwise_keeps_its_results_apart(folder, tmp_path) -> None:
+    def digest() -> str:
+        return evaluation(folder, tmp_path, seewhy.ScoreCAM()).works["score-cam"].plan.digest
+
+    found = []
+    for fast in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("seewhy.evaluation.evaluate.fast_in_bfloat16", lambda kind, fast=fast: fast)
+            found.append(digest())
+    assert found[0] != found[1]
+
+
 def test_a_method_more_leaves_the_others_untouched(folder, tmp_path) -> None:
     evaluation(folder, tmp_path, seewhy.GradCAM()).run()
     before = contents(tmp_path)
@@ -381,6 +401,49 @@ def test_without_labels_predictions_are_explained_and_what_needs_truth_is_left_o
     only = Campaign(network(), manifest, [seewhy.GradCAM()], [seewhy.BboxShare()], tmp_path)
     with pytest.raises(InputError, match="nothing can be measured: bbox-share"):
         _ = only.parts
+
+
+def test_a_picture_without_a_marked_object_is_an_undefined_row_not_the_end_of_a_metric(
+    folder, tmp_path
+) -> None:
+    boxes = folder / "boxes.csv"
+    boxes.write_text("".join(f"{each}\n" for each in boxes.read_text().split() if "p05" not in each))
+    metrics = [
+        seewhy.PointingGame(),
+        seewhy.BboxShare(),
+        seewhy.MaxBoxAcc(),
+        seewhy.PxAP(),
+        seewhy.LocalisationError(boxes="first"),
+    ]
+    campaign = Campaign(network(), datasets.read(folder), [seewhy.GradCAM()], metrics, tmp_path)
+    assert not campaign.left_out
+    campaign.run()
+    for result in campaign.parts[0].evaluation.results["grad-cam"].values():
+        assert [
+            image for (image, _), value in zip(result.keys, result.values, strict=True) if value.isnan()
+        ] == ["p05.png"]
+        assert (
+            "the picture shows no" in result.remarks[next(key for key in result.keys if key[0] == "p05.png")]
+        )
+
+
+def test_mosaics_are_drawn_without_looking_at_all_of_a_large_dataset(folder, tmp_path) -> None:
+    looked_at = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seewhy.evaluation.campaign._LOOKED_AT", 4)
+        patch.setattr("seewhy.evaluation.campaign._PER_MOSAIC", 3)
+
+        def draw(network, manifest, pictures, count, seed):
+            looked_at.append((len(pictures), count))
+            return draw_mosaics(network, manifest, manifest.faultless, count, seed=seed)
+
+        patch.setattr("seewhy.evaluation.campaign.draw_mosaics", draw)
+        manifest = datasets.read(folder)
+        campaign = Campaign(
+            network(), manifest, [seewhy.GradCAM()], [seewhy.GridPointing()], tmp_path, Options(samples=2)
+        )
+        assert len(campaign.parts[0].evaluation.subjects.items) == 2
+    assert looked_at == [(6, 2)]
 
 
 @pytest.mark.parametrize("samples", [None, 3, 8])

@@ -89,6 +89,16 @@ def test_every_map_warns_of_what_randomisation_tests_found(method):
     assert all(any("randomised" in note for note in notes) for notes in found.notes)
 
 
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution, GuidedGradCAM])
+def test_activations_that_keep_their_own_gradient_beside_relus_are_named(method):
+    net = Net(nn.ReLU())
+    mixed = nn.Sequential(nn.Conv2d(3, 3, 3), nn.SiLU(), net)
+    assert not any("beside ReLUs" in note for note in method()(net, pictures(1), 0).notes[0])
+    assert any(
+        "beside ReLUs the network has silu" in note for note in method()(mixed, pictures(1), 0).notes[0]
+    )
+
+
 def test_relu6_counts_as_a_relu():
     net, images = Net(nn.ReLU6(inplace=True)), pictures()
     close(GuidedBackprop()(net, images, target=1).values[:, 0], slow_map(net, images, 1, "guided"), 1e-5)

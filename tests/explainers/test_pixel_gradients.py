@@ -169,7 +169,10 @@ def test_the_mean_square_is_the_variance_plus_the_squared_mean():
     close(parts["square"], parts["variance"] + parts["mean"].square(), 1e-5)
 
 
-@pytest.mark.parametrize("method", ["grad-cam", "layer-cam", "input-x-gradient", "guided-backprop"])
+@pytest.mark.parametrize(
+    "method",
+    ["grad-cam", "layer-cam", "input-x-gradient", "guided-backprop", "integrated-grad-cam", "rsi-grad-cam"],
+)
 def test_any_gradient_method_is_smoothed_and_without_noise_stays_as_it_is(method):
     net, images = network("convolutions"), pictures(2)
     smooth = SmoothGrad(method=method, samples=3, noise=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from paths import each, stieltjes, visited
+from pydantic import ValidationError
 from slow import close, network, pictures
 
 from seewhy import Classes, Network, Preprocess, RSIGradCAM
@@ -92,6 +93,11 @@ def test_two_thousand_steps_close_it_further(head, bound, seed):
     found = float(rsi(steps=2000)(net, images, target=2).values.sum())
     exact, _, change = integral(net, images[0], 50)
     assert abs(found - change) <= bound * np.abs(exact).sum()
+
+
+def test_what_it_does_not_differentiate_is_no_setting():
+    with pytest.raises(ValidationError, match="score"):
+        rsi(score="log-probability")
 
 
 @pytest.mark.parametrize("seed", range(5))

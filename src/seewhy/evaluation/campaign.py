@@ -34,6 +34,8 @@ STRICT = (0.33, 0.2, 0.1)
 """Pictures whose boxes cover less than this: on others the centre is on the object anyway."""
 SAMPLE = "random sample"
 _MANY, _FEW = 300, 30  # pictures, where nothing else is asked for
+# Pictures, at least and per mosaic, among which those are sought that a network is sure of.
+_LOOKED_AT, _PER_MOSAIC = 1000, 16
 _FEWEST = 10  # pictures that a subset must have to get a table
 _TUNED = 3  # of every so many pictures one chooses thresholds and is not reported on
 
@@ -148,7 +150,7 @@ class Campaign:
 
     @cached_property
     def _planned(self) -> tuple[list[Part], dict[str, str]]:
-        marked = all(each.objects for each in self.manifest.faultless)
+        marked = any(each.objects for each in self.manifest.faultless)
         wide: list[Metric] = []
         deep: list[Metric] = []
         mosaics: list[Metric] = []
@@ -157,7 +159,7 @@ class Campaign:
             if each.name == "grid-pointing":
                 mosaics.append(each)
             elif each.needs_truth and not marked:
-                left_out[each.name] = "the dataset has pictures in which it marks no object"
+                left_out[each.name] = "the dataset marks no object in any picture"
             else:
                 (wide if each.pictures >= _MANY else deep).append(each)
         parts = []
@@ -195,8 +197,8 @@ class Campaign:
         return Part(title, self._evaluation(metrics, subjects), subsets)
 
     def _mosaics(self, metrics: list[Metric], maps: int) -> Part:
-        pictures, seed = self.manifest.faultless, self.options.seed
-        count = max(maps // Mosaics.targets, 2)
+        seed, count = self.options.seed, max(maps // Mosaics.targets, 2)
+        pictures = sampled(self.manifest, max(_LOOKED_AT, _PER_MOSAIC * count), seed)
         subjects = draw_mosaics(self.network, self.manifest, pictures, count, seed=seed)
         return Part(
             "mosaics", self._evaluation(metrics, subjects), {SAMPLE: frozenset(e.id for e in subjects.items)}

@@ -21,6 +21,7 @@ from seewhy.explainers.base import Explainer, Workload, explain_all
 from seewhy.explanation import Cost, Explanation, joined
 from seewhy.network.images import Images
 from seewhy.network.network import Network
+from seewhy.network.precision import fast_in_bfloat16
 from seewhy.store import Failed, Item, Plan, Store, Work
 
 _LARGEST = 56  # side of the maps that are kept for looking at
@@ -120,6 +121,8 @@ class Evaluation:
             MissingExtraError: a package is not installed.
             SeewhyError: all methods are refused, or the store cannot be written.
         """
+        for work in self.works.values():
+            work.remove_leftovers()
         missing = {name: set(work.missing()) for name, work in self.works.items()}
         for number in sorted(set().union(*missing.values())):
             names = [name for name in self.explainers if number in missing[name] and name not in self.refused]
@@ -282,7 +285,7 @@ def environment(network: Network) -> dict[str, str]:
     """What the last bits of results depend on."""
     from seewhy import __version__
 
-    return {
+    found = {
         "seewhy": __version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(network.device)
@@ -290,6 +293,9 @@ def environment(network: Network) -> dict[str, str]:
         else network.device.type,
         "machine": platform.machine(),
     }
+    if not fast_in_bfloat16(network.device.type):
+        found["auto"] = "float32"  # what settings that ask for the quicker number format get here
+    return found
 
 
 def _some(images: Images | torch.Tensor, rows: Sequence[int]) -> Images | torch.Tensor:

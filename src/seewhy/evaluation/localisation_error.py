@@ -82,6 +82,10 @@ class LocalisationError(Metric):
                     raise InputError(
                         f"{self.name} needs class predictions; {batch.network.name} names no classes"
                     )
+                if not truth.objects:
+                    why = "the picture shows no object that is marked"
+                    remarks |= dict.fromkeys(((row, column) for column in range(len(labels[row]))), why)
+                    continue
                 boxes = corners(objects(truth, truth.label, batch.network, "main"), truth.size)
                 for column, label in enumerate(labels[row]):
                     if not same_class(truth.label, label, batch.network):

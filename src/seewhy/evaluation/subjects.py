@@ -33,7 +33,7 @@ class Loaded:
         ids: of the B pictures that were read.
         images: their inputs.
         targets: of each the numbers of the T classes to explain; None for the predicted one.
-        truths: what is known of each; None where of one nothing is.
+        truths: what is known of each; None where the dataset marks objects in none of its pictures.
         failed: the others, with reasons.
     """
 
@@ -97,6 +97,10 @@ class Pictures:
             "truth": digest_of(known, self.manifest.classes),
         }
 
+    @cached_property
+    def _marked(self) -> bool:
+        return any(each.objects for each in self.manifest.faultless)
+
     def path(self, id: str) -> Path:
         """Of one picture's file."""
         return self._by_id[id].path
@@ -115,13 +119,15 @@ class Pictures:
                 failed[each.id] = str(error)
         images, good, broken = read_pictures(self.network, [each for each in pictures if each.id in known])
         failed |= broken
-        truths = [known[each.id][1] for each in good]
-        all_known = tuple(each for each in truths if each is not None)
+        truths = tuple(
+            known[each.id][1] or Truth(frame.original)
+            for each, frame in zip(good, images.frames, strict=True)
+        )
         return Loaded(
             tuple(each.id for each in good),
             images,
             [[known[each.id][0]] for each in good] if self.question == "label" else None,
-            all_known if len(all_known) == len(good) else None,
+            truths if self._marked else None,
             failed,
         )
 

@@ -10,7 +10,6 @@ from seewhy.explainers.base import Computed, Workload
 from seewhy.explainers.grad_cam import GradCAM
 from seewhy.explainers.guided_backprop import GuidedBackprop
 from seewhy.explainers.pixels import PixelMethod
-from seewhy.explainers.rectified import WARNING
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
 from seewhy.network.network import Network
@@ -39,7 +38,7 @@ class GuidedGradCAM(PixelMethod):
 
     def compute(self, study: Study) -> Computed:
         coarse = GradCAM(layer=self.layer).compute(study)
-        fine = GuidedBackprop().differentiate(study)
+        fine, warnings = GuidedBackprop().differentiate(study)
         where = {site.input: values.clamp_min(0) for site, values in coarse.maps.items()}
         shared = next(iter(where.values()))
         maps = {
@@ -47,4 +46,4 @@ class GuidedGradCAM(PixelMethod):
             for site, each in fine.gradients.items()
         }
         layers = ", ".join(str(site) for site in coarse.maps)
-        return self.computed(study, maps, coarse.cost + fine.cost, WARNING, f"{layers}: {coarse.reason}")
+        return self.computed(study, maps, coarse.cost + fine.cost, warnings, f"{layers}: {coarse.reason}")

@@ -291,16 +291,18 @@ def _notes(
         .tolist()
         for shares in (gaps, aside)
     )
+    known = torch.stack([each.isfinite().any(1) for each in gaps], 1).view(batch, -1).any(1).tolist()
     nowhere = torch.tensor(ways.nowhere).view(batch, -1).any(1).tolist()
     found = []
-    for row, (missed, past, still) in enumerate(zip(largest, beside, nowhere, strict=True)):
+    for row, (told, missed, past, still) in enumerate(zip(known, largest, beside, nowhere, strict=True)):
         own = list(remarks(list(maps.values()), row))
         if still:
             own.append("the picture is its own baseline: there is no way to go")
-        if missed > _GAP:
+        if told and not still:
+            advice = ": more steps would help, or some of the change does not go through this layer"
             own.append(
-                f"the sum along the way misses the change of the score by {_percent(missed)} of its magnitudes: more "
-                "steps would help, or some of the change does not go through this layer"
+                f"the sum along the way misses the change of the score by {_percent(missed)} of its magnitudes"
+                + (advice if missed > _GAP else "")
             )
         if past > _GAP:
             own.append(
@@ -311,4 +313,4 @@ def _notes(
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share < 10 else "more than 1000%"
+    return f"{share:.2%}" if share < 10 else "more than 1000%"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -31,12 +32,17 @@ class PixelMethod(Explainer):
         return Cost(forwards=work.pictures, backwards=work.scores)
 
     def computed(
-        self, study: Study, maps: dict[Site, Tensor], cost: Cost, warning: str = "", reason: str = REASON
+        self,
+        study: Study,
+        maps: dict[Site, Tensor],
+        cost: Cost,
+        warnings: Sequence[str] = (),
+        reason: str = REASON,
     ) -> Computed:
-        """The result, with remarks on maps that say nothing, and a warning on all of them."""
+        """The result, with remarks on maps that say nothing, and warnings on all of them."""
         rows = range(study.arguments.batch)
-        notes = [(*remarks(list(maps.values()), row, self.reduce), warning) for row in rows]
-        return Computed(maps, tuple(tuple(filter(None, each)) for each in notes), reason, cost)
+        notes = tuple((*remarks(list(maps.values()), row, self.reduce), *warnings) for row in rows)
+        return Computed(maps, notes, reason, cost)
 
 
 def remarks(maps: list[Tensor], row: int, reduce: Reduce = "sum") -> tuple[str, ...]:

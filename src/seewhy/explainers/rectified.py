@@ -27,11 +27,11 @@ class RectifiedGradient(PixelMethod):
         """The ReLU's result, with the rule for its gradient."""
 
     def compute(self, study: Study) -> Computed:
-        found = self.differentiate(study)
-        return self.computed(study, dict(found.gradients), found.cost, WARNING)
+        found, warnings = self.differentiate(study)
+        return self.computed(study, dict(found.gradients), found.cost, warnings)
 
-    def differentiate(self, study: Study) -> Saliency:
-        """The gradient under the rule.
+    def differentiate(self, study: Study) -> tuple[Saliency, tuple[str, ...]]:
+        """The gradient under the rule, and what to know of it.
 
         Raises:
             NotApplicableError: the network has no ReLU.
@@ -54,7 +54,8 @@ class RectifiedGradient(PixelMethod):
                 f"{self.title} changes the gradient of ReLUs, and {study.network.name} has none{named}. "
                 "gradient, input-x-gradient and integrated-gradients need none"
             )
-        return found
+        plain = f"beside ReLUs the network has {', '.join(dict.fromkeys(others))}, with its own gradient here"
+        return found, (WARNING, plain) if others else (WARNING,)
 
 
 def rectify_gradient(tensor: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seewhy.explainers.base import Computed, Workload
 from seewhy.explainers.layer_path import LayerPath, Walked, Ways, gaps_of, walk
-from seewhy.explainers.masking import Score
 from seewhy.explainers.stieltjes import Stieltjes, Stretch
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost
@@ -59,7 +58,7 @@ class RSIGradCAM(LayerPath):
         default=False,
         description="Integrate only what is positive in each gradient; nothing is complete then.",
     )
-    score: Score = Field(
+    score: Literal["target", "probability"] = Field(
         default="target",
         description="What is differentiated: the target, or the probability of its classes, if it is about classes.",
     )

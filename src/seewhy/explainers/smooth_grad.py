@@ -14,6 +14,7 @@ from seewhy.explainers.activation import ActivationMethod
 from seewhy.explainers.base import Computed, Explainer, Workload, make
 from seewhy.explainers.draws import generator, picture_keys
 from seewhy.explainers.gradient import Gradient
+from seewhy.explainers.layer_path import LayerPath
 from seewhy.explainers.pixels import PixelMethod, remarks
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, Reduce
@@ -68,7 +69,7 @@ class SmoothGrad(Explainer):
 
     @model_validator(mode="after")
     def _only_gradients(self) -> SmoothGrad:
-        smooth = isinstance(self.method, PixelMethod) or (
+        smooth = isinstance(self.method, PixelMethod | LayerPath) or (
             isinstance(self.method, ActivationMethod) and self.method.uses_gradient
         )
         if not smooth:

@@ -134,7 +134,7 @@ class Work:
             StoreError: a damaged shard, or one that cannot be written; the message names the file.
             MissingExtraError: pyarrow is not installed.
         """
-        commit.remove_leftovers(self.folder)
+        self.remove_leftovers()
         counts = Counts(len(self.plan.items))
         for number in range(self.plan.shards):
             self.complete(number, compute)
@@ -143,6 +143,14 @@ class Work:
             if progress is not None:
                 progress(counts)
         return counts
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half-written; `run` does so by itself.
+
+        Raises:
+            StoreError: the operating system refuses.
+        """
+        commit.remove_leftovers(self.folder)
 
     def complete(self, number: int, compute: Compute) -> bool:
         """Compute and commit one shard, unless it is there: what an executor gives to a worker.
