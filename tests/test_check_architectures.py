@@ -101,4 +101,4 @@ def test_the_method_keeps_the_contract_on_trained_networks(trained, method) -> N
 def keeps(contract: Contract) -> None:
     """Nothing is broken, and much was looked at."""
     assert contract.passed, "\n".join(str(check) for check in contract.checks if check.status != "passed")
-    assert len(contract.checks) >= 30
+    assert sum(check.status == "passed" for check in contract.checks) >= 25

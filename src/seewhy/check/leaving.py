@@ -46,7 +46,9 @@ def _cancelled(case: Case) -> None:
         _none_of(changed(before, snapshot(module)))
 
 
-def _put_back_after(error: type[BaseException]) -> Callable[[Case], None]:
+def _put_back_after(error: type[BaseException], last: bool) -> Callable[[Case], None]:
+    """Fail in the middle of the network, when it is first run or when it is last run."""
+
     def check(case: Case) -> None:
         module = case.network.module
         names = [layer.name for layer in case.network.layers(case.images)]
@@ -54,13 +56,20 @@ def _put_back_after(error: type[BaseException]) -> Callable[[Case], None]:
         leaves = [name for name in names if name in modules and not list(modules[name].children())]
         if not leaves:
             raise UnclearError("no module to fail in")
+        where, runs, failing = modules[leaves[len(leaves) // 2]], 0, 0
 
-        def fail(original: Any, *args: Any, **kwargs: Any) -> Any:
-            raise error("half-way")
+        def run(original: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            if runs == failing:
+                raise error("half-way")
+            return original(*args, **kwargs)
 
         with disturbed(module):
             before = snapshot(module)
-            with replaced_forwards({modules[leaves[len(leaves) // 2]]: fail}):
+            with replaced_forwards({where: run}):
+                case.again()
+                runs, failing = 0, runs if last else 1
                 try:
                     case.again()
                 except error:
@@ -97,7 +106,7 @@ CHECKS = {
     "memory layouts are as they were": _leaves("strides"),
     "random states are as they were": _leaves("random states"),
     "the pictures are as they were": _pictures,
-    "everything is put back when the network raises": _put_back_after(RuntimeError),
-    "everything is put back when it is interrupted": _put_back_after(KeyboardInterrupt),
+    "everything is put back when the network raises": _put_back_after(RuntimeError, last=True),
+    "everything is put back when it is interrupted": _put_back_after(KeyboardInterrupt, last=False),
     "a cancelled call stops, and everything is put back": _cancelled,
 }

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+_SETTINGS = (bool, int, float, str, tuple, list, type(None))
+
 
 @contextmanager
 def disturbed(module: nn.Module) -> Iterator[None]:
@@ -35,7 +37,7 @@ def disturbed(module: nn.Module) -> Iterator[None]:
 def snapshot(module: nn.Module) -> dict[str, Any]:
     """Everything about a network, and around it, that a method must leave alone."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    hooks = [key for key in vars(module) if key.endswith(("hooks", "hooks_with_kwargs"))]
+    kind, keys, *rest = np.random.get_state()
     return {
         "state": {name: (id(each), each.detach().clone()) for name, each in tensors.items()},
         "gradients": {
@@ -43,19 +45,29 @@ def snapshot(module: nn.Module) -> dict[str, Any]:
             for name, each in module.named_parameters()
         },
         "modes": [each.training for each in module.modules()],
-        "attributes": [
-            (sorted(vars(each)), [len(vars(each)[key]) for key in hooks if vars(each).get(key) is not None])
-            for each in module.modules()
-        ],
+        "attributes": {name: (type(each), _attributes(each)) for name, each in module.named_modules()},
         "strides": {name: (each.stride(), each.dtype, each.device) for name, each in tensors.items()},
         "random states": (
-            random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist(), torch.get_rng_state(),
+            random.getstate(), (kind, tuple(keys), *rest), torch.get_rng_state(),
+            torch.cuda.get_rng_state_all() if torch.cuda.is_available() else (),
         ),
         "modes of torch": (
             torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.backends.cudnn.enabled,
             torch.backends.mha.get_fastpath_enabled(), torch.is_autocast_enabled("cpu"),
         ),
     }  # fmt: skip
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside its mode and its tensors: settings, submodules, hooks."""
+
+    def mark(value: Any) -> Any:
+        if isinstance(value, dict):
+            return [(key, id(each)) for key, each in value.items()]
+        return repr(value) if isinstance(value, _SETTINGS) else id(value)
+
+    left_out = ("training", "_parameters", "_buffers")
+    return {name: mark(value) for name, value in vars(module).items() if name not in left_out}
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

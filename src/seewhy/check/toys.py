@@ -32,6 +32,25 @@ def toys() -> list[tuple[Network, Any]]:
         ]
 
 
+def spots() -> tuple[Network, Float[Tensor, "3 3 24 40"]]:
+    """A network that adds up what is bright, and black pictures with a bright square each: left, right, below left."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(2)
+        head = nn.Linear(4, 2, bias=False)
+        bright = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head,
+        )  # fmt: skip
+        for parameter in bright.parameters():
+            parameter.abs_()
+        head.weight[1] *= -1
+    pictures = torch.zeros(3, 3, 24, 40)
+    for picture, (row, column) in zip(pictures, ((3, 4), (3, 30), (15, 4)), strict=True):
+        picture[:, row : row + 6, column : column + 6] = 1
+    preprocess = Preprocess(resize=(24, 40), mean=(0.0,) * 3, std=(1.0,) * 3)
+    return Network(bright, name="adds up what is bright", preprocess=preprocess), pictures
+
+
 class _Residual(nn.Module):
     """Shared and functional activations, a skip connection, an output that is not a tensor."""
 

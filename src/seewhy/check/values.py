@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from seewhy.check.case import BrokenError, Case, UnclearError, mapped
+from seewhy.check.toys import spots
 from seewhy.errors import SeewhyError
 from seewhy.explainers.score_cam import CONCENTRATED, EVEN
+from seewhy.explanation import Explanation
 from seewhy.network.layers import PIXELS
 from seewhy.network.network import Network
 from seewhy.network.preserve import replaced_forwards
@@ -51,7 +54,7 @@ def _dead(case: Case) -> None:
 def _activations(module: nn.Module, case: Case, layer: str) -> Tensor:
     """Everything that a layer returns for the case's pictures, in one vector."""
     if layer == PIXELS:
-        return torch.ones(1)
+        return torch.zeros(1)
     returned: list[Tensor] = []
 
     def keep(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -102,6 +105,40 @@ def _shape(case: Case) -> None:
         heatmaps = result.heatmaps(site=site)
         if float(heatmaps.min()) < 0 or float(heatmaps.max()) > 1:
             raise BrokenError("heatmaps outside 0 and 1")
+    _grids(case, result, case.images)
+
+
+def _grids(case: Case, result: Explanation, images: Any) -> None:
+    """Raise where a map is not on the grid of its layer, or of the pictures."""
+    grids = {
+        layer.name: layer.layout.grid for layer in case.network.layers(images, case.target) if layer.layout
+    }
+    for site, values in result.maps.items():
+        expected = result.size_at(site) if site.layer == PIXELS else grids.get(site.layer)
+        if expected is not None and tuple(values.shape[-2:]) != tuple(expected):
+            raise BrokenError(
+                f"a map of {tuple(values.shape[-2:])} cells at {site}, which has {tuple(expected)}"
+            )
+
+
+def _pointing(case: Case) -> None:
+    """Of pictures that are black but for a square, the quarter with the square should have the most evidence."""
+    network, pictures = spots()
+    try:
+        found = case.explainer(network.around(network.module.to(case.network.device)), pictures, 0)
+    except SeewhyError as error:
+        raise UnclearError(f"the method refuses the network that it is asked of: {error}") from error
+    evidence = found.evidence()[:, 0]
+    if not bool((evidence > 0).flatten(1).any(1).all()):
+        raise UnclearError("the map has no evidence")
+    quarters = F.adaptive_avg_pool2d(evidence[:, None], 2).flatten(1)
+    shares = torch.stack([own[place] / own.max() for own, place in zip(quarters, (0, 1, 2), strict=True)])
+    if bool((shares < 0.5).any()):
+        raise BrokenError(
+            f"picture {int(shares.argmin())} has its only object where the map has little evidence"
+        )
+    if bool((shares < 1).any()):
+        raise UnclearError("the map has as much evidence where nothing is")
 
 
 def _agnostic(case: Case) -> None:
@@ -114,7 +151,7 @@ def _agnostic(case: Case) -> None:
         raise BrokenError("two classes have " + ("the same map" if equal else "two maps"))
 
 
-def _other_size(change: Callable[[Tensor], Tensor]) -> Callable[[Case], None]:
+def _other_size(change: Callable[[Tensor], Tensor], may_refuse: bool) -> Callable[[Case], None]:
     def check(case: Case) -> None:
         images = mapped(case.images, change)
         try:
@@ -127,10 +164,10 @@ def _other_size(change: Callable[[Tensor], Tensor]) -> Callable[[Case], None]:
         except SeewhyError as error:
             if len(str(error)) < 20 or "NaN" in str(error):
                 raise BrokenError(f"refused without a reason: {error}") from error
-            return
-        first = next(iter(found.maps))
-        if found.evidence(first).shape[-2:] != found.size_at(first):
-            raise BrokenError("evidence of another size than the pictures")
+            if may_refuse:
+                return
+            raise UnclearError(f"the method refuses such pictures: {error}") from error
+        _grids(case, found, images)
 
     return check
 
@@ -151,8 +188,13 @@ CHECKS = {
     "constant pictures give finite maps": _finite(0.5),
     "black pictures give finite maps": _finite(0.0),
     "pictures of NaN are refused": _not_a_number,
-    "pictures that are not square give maps": _other_size(lambda each: each[..., : -(each.shape[-1] // 4)]),
-    "tiny pictures give maps, or a refusal with a reason": _other_size(lambda each: each[..., :8, :8]),
+    "maps of pictures that are not square are not, either": _other_size(
+        lambda each: each[..., : -(each.shape[-1] // 4)], may_refuse=False
+    ),
+    "tiny pictures give maps, or a refusal with a reason": _other_size(
+        lambda each: each[..., :8, :8], may_refuse=True
+    ),
+    "the only object of a picture is where its evidence is": _pointing,
     "a dead layer gives a zero map and says so": _dead,
     "other weights give another map": _weights_matter,
     "two classes have two maps, or the method says that it ignores them": _agnostic,
