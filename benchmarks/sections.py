@@ -90,7 +90,8 @@ evaluator: a forward per step, pixels exchanged in numpy, {evaluating.ROWS} rows
 the public WSOL evaluation.
 
 Maps that are judged have no ties here, which evaluators break in ways of their own. Bounds on bfloat16 for Group-CAM
-are asked only where the processor has AMX. Metrics share no forwards: what several methods share is the explaining.""",
+are asked only where the processor has AMX. Between methods, insertion, deletion and
+average drop share nothing but the explaining, as every map changes the pictures its own way.""",
         ("torchvision", "numpy", "scipy", "opencv-python-headless"),
         lambda remarks: evaluating.rows(cam_family.setting(), remarks),
     ),

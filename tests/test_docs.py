@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -113,7 +112,3 @@ def test_every_method_has_a_page_and_a_row_in_the_overview() -> None:
         page = entry.name.replace("+", "-plus").replace("--", "-")
         assert (ROOT / f"docs/methods/{page}.md").is_file(), page
         assert f"[`{entry.name}`]({page}.md)" in overview
-
-
-def test_commands_are_read_as_a_shell_reads_them() -> None:
-    assert shlex.split(EXPLAIN)[2] == "out/shapes/*.png"

@@ -92,16 +92,32 @@ def maps_of_all_kinds(count: int, side: int = 8, targets: int = 1, seed: int = 3
     return maps
 
 
+def one_number_whatever_the_batches(metric, network, images, found, rtol=1e-5) -> None:
+    """Measure all at once, picture by picture, and in batches of seven."""
+    ids = [f"{row:02}" for row in range(len(images))]
+    whole = metric(network, images, found, ids=ids)
+    for size in (1, 7):
+        measurement = metric.start()
+        for start in range(0, len(images), size):
+            rows = range(start, min(start + size, len(images)))
+            part = slice(rows.start, rows.stop)
+            measurement.update(network, images[part], found.select(rows), ids=ids[part])
+        close = {"atol": 1e-5, "rtol": rtol, "equal_nan": True}
+        torch.testing.assert_close(measurement.compute().values, whole.values, **close)
+        torch.testing.assert_close(measurement.compute().value, whole.value, **close)
+
+
+def slow_ranks(values: list[float]) -> list[float]:
+    """Ranks by counting what is less and what is equal."""
+    return [
+        sum(other < each for other in values) + (sum(other == each for other in values) - 1) / 2
+        for each in values
+    ]
+
+
 def slow_spearman(first: list[float], second: list[float]) -> float:
-    """Rank correlation, every rank by counting what is less and what is equal."""
-
-    def ranks(values):
-        return [
-            sum(other < each for other in values) + (sum(other == each for other in values) - 1) / 2
-            for each in values
-        ]
-
-    x, y = ranks(first), ranks(second)
+    """Rank correlation, of ranks by counting."""
+    x, y = slow_ranks(first), slow_ranks(second)
     mean = (len(x) - 1) / 2
     product = sum((a - mean) * (b - mean) for a, b in zip(x, y, strict=True))
     squares = sum((a - mean) ** 2 for a in x) * sum((b - mean) ** 2 for b in y)

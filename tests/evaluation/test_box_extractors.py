@@ -219,7 +219,7 @@ def test_adl_s_box_by_hand() -> None:
 
 def usual(values, thresholds):
     """The public procedure with OpenCV, one threshold after another."""
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="OpenCV comes with the peers of `make test-slow`")
     image, (height, width), found = eight_bits(values), values.shape, []
     for threshold in thresholds:
         _, mask = cv2.threshold(image, int(threshold * image.max()), 255, cv2.THRESH_BINARY)
@@ -232,6 +232,7 @@ def usual(values, thresholds):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_boxes_are_opencv_s_at_a_thousand_thresholds(seed) -> None:
     draws = torch.Generator().manual_seed(seed)

@@ -175,6 +175,31 @@ def test_labels_are_the_network_s_classes_by_whole_names_or_by_an_order_that_is_
         assert [class_of(each, manifest, net) for each in items] == found
 
 
+def test_what_metrics_ask_of_the_pictures_alone_is_asked_once_for_all_methods(folder, tmp_path) -> None:
+    metrics = (seewhy.OcclusionCorrelation(cell=8), seewhy.Infidelity(samples=20))
+    shown = []
+    forward = Quarters.forward
+
+    def counting(self, x):
+        shown.append(len(x))
+        return forward(self, x)
+
+    def pictures_shown(store: Path, *methods: seewhy.Explainer) -> int:
+        shown.clear()
+        evaluation(folder, store, *methods, metrics=metrics).run()
+        return sum(shown)
+
+    methods = (seewhy.GradCAM(), seewhy.LayerCAM(), seewhy.EigenCAM())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Quarters, "forward", counting)
+        alone = pictures_shown(tmp_path / "alone", methods[0])
+        together = pictures_shown(tmp_path / "together", *methods)
+    assert alone > 12 * (16 + 20)
+    assert together - alone < 12 * 3
+    cost = evaluation(folder, tmp_path / "alone", *methods, metrics=metrics).cost((32, 32))
+    assert cost["grad-cam"].forwards - cost["layer-cam"].forwards == 17 + 21
+
+
 def test_what_a_killed_run_left_half_written_is_removed_by_the_next(folder, tmp_path) -> None:
     made = evaluation(folder, tmp_path, seewhy.GradCAM(), metrics=METRICS[1:2])
     left = made.works["grad-cam"].folder / ".000000.parquet.1234.part"
@@ -206,13 +231,18 @@ def test_a_method_more_leaves_the_others_untouched(folder, tmp_path) -> None:
 
 
 def test_a_picture_that_cannot_be_read_is_a_row_with_the_reason(folder, tmp_path) -> None:
-    (folder / "images" / "p03.png").write_bytes(b"no picture")
     made = evaluation(folder, tmp_path / "store", metrics=METRICS[:1])
-    # The manifest checks headers of pictures with boxes; this one was broken after it was read.
-    manifest = datasets.read(folder)
-    assert [row.id for row in manifest.errors] == ["p03.png"]
+    assert made.left == 12 * len(made.explainers)
+    (folder / "images" / "p03.png").write_bytes(b"no picture")  # after the manifest was read
     made.run()
+    assert made.failed == {"p03.png": "not a picture in a format that can be read"}
     assert len(made.results["grad-cam"]["insertion-deletion"].keys) == 11
+
+
+def test_a_picture_that_the_manifest_finds_broken_is_left_out(folder, tmp_path) -> None:
+    (folder / "images" / "p03.png").write_bytes(b"no picture")
+    assert [row.id for row in datasets.read(folder).errors] == ["p03.png"]
+    assert evaluation(folder, tmp_path / "store", seewhy.GradCAM(), metrics=METRICS[:1]).left == 11
 
 
 class Fragile(seewhy.GradCAM):

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from metric_cases import Linear, explained, linear, maps_of_all_kinds, pictures
+from metric_cases import (
+    Linear,
+    explained,
+    linear,
+    maps_of_all_kinds,
+    one_number_whatever_the_batches,
+    pictures,
+)
 from pydantic import ValidationError
 from torch import nn
 
@@ -104,20 +111,11 @@ def test_a_scaled_map_is_as_faithful_as_the_map_and_one_that_fits_is_faithful() 
 
 
 @pytest.mark.parametrize("preset", Infidelity.presets)
-def test_one_number_whatever_the_batches(preset) -> None:
+def test_one_number_results_whatever_the_batches(preset) -> None:
     images, maps = pictures(9, side=9), maps_of_all_kinds(9, side=9, targets=2)
     labels = [["0", "2"]] * 9
     metric = Infidelity.from_preset(preset, samples=20)
-    ids = [f"{row:02}" for row in range(9)]
-    whole = metric(NETWORK, images, explained(maps, labels), ids=ids)
-    for size in (1, 7):
-        measurement = metric.start()
-        for start in range(0, 9, size):
-            rows = range(start, min(start + size, 9))
-            part = explained(maps, labels).select(rows)
-            measurement.update(NETWORK, images[rows.start : rows.stop], part, ids=ids[rows.start : rows.stop])
-        found = measurement.compute()
-        torch.testing.assert_close(found.values, whole.values, atol=1e-5, rtol=1e-5)
+    one_number_whatever_the_batches(metric, NETWORK, images, explained(maps, labels))
 
 
 def test_maps_that_say_nothing_have_a_number_and_those_not_finite_none() -> None:

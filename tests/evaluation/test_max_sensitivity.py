@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from metric_cases import explained, linear, pictures
+from metric_cases import explained, linear, one_number_whatever_the_batches, pictures
 from torch import nn
 
 import seewhy
@@ -67,19 +67,10 @@ def test_maps_are_made_again_with_their_settings_class_and_layer() -> None:
 
 
 @pytest.mark.parametrize("method", [seewhy.GradCAM(), seewhy.SmoothGrad(samples=3), seewhy.InputXGradient()])
-def test_one_number_whatever_the_batches(method) -> None:
+def test_one_number_results_whatever_the_batches(method) -> None:
     network = convolutional()
     given = method(network, IMAGES, target=seewhy.Classes([0, 2]))
-    metric = MaxSensitivity(samples=3, radius=0.1)
-    whole = metric(network, IMAGES, given, ids=IDS)
-    for size in (1, 7):
-        measurement = metric.start()
-        for start in range(0, 9, size):
-            rows = range(start, min(start + size, 9))
-            measurement.update(
-                network, IMAGES[rows.start : rows.stop], given.select(rows), ids=IDS[start : rows.stop]
-            )
-        torch.testing.assert_close(measurement.compute().values, whole.values, atol=1e-5, rtol=1e-5)
+    one_number_whatever_the_batches(MaxSensitivity(samples=3, radius=0.1), network, IMAGES, given)
 
 
 def test_nothing_about_the_network_changes() -> None:

@@ -208,10 +208,6 @@ def test_settings_are_printed_beside_every_number() -> None:
     }
 
 
-class _Known(Sparseness):
-    """A metric whose rows are given: for the statistics alone."""
-
-
 def test_a_brief_protocol_names_the_preset_and_what_was_changed() -> None:
     assert Insertion().brief == "rise"
     assert Insertion.from_preset("group-cam").brief == "group-cam, substrate=blur-51"
@@ -222,7 +218,7 @@ def given_rows(values, images=None, **settings) -> Result:
     data = torch.as_tensor(values, dtype=torch.float64)[:, None]
     names = images or [f"{row:05}" for row in range(len(data))]
     keys = [(name, str(row)) for row, name in enumerate(names)]
-    return Result(_Known(**settings), Table.sorted(keys, data, {}))
+    return Result(Sparseness(**settings), Table.sorted(keys, data, {}))
 
 
 def test_the_interval_covers_the_mean_of_a_known_normal_sample_as_often_as_it_says() -> None:

@@ -6,7 +6,15 @@ import math
 
 import pytest
 import torch
-from metric_cases import Linear, explained, linear, maps_of_all_kinds, pictures, slow_spearman
+from metric_cases import (
+    Linear,
+    explained,
+    linear,
+    maps_of_all_kinds,
+    one_number_whatever_the_batches,
+    pictures,
+    slow_spearman,
+)
 
 from seewhy.evaluation.occlusion_correlation import OcclusionCorrelation
 from seewhy.explainers.baseline import blurred
@@ -56,20 +64,12 @@ def test_what_each_pixel_adds_to_a_linear_score_correlates_fully_and_less_once_i
     assert play(images, -added, network, cell=2, reads="signed").value.item() == pytest.approx(-1, abs=1e-9)
 
 
-def test_one_number_whatever_the_batches() -> None:
+def test_one_number_results_whatever_the_batches() -> None:
     images, maps = pictures(9, side=10), maps_of_all_kinds(9, side=10, targets=2)
     labels = [["0", "2"]] * 9
-    whole = play(images, maps, labels=labels)
-    for size in (1, 7):
-        measurement = OcclusionCorrelation(cell=3).start()
-        for start in range(0, 9, size):
-            rows = range(start, min(start + size, 9))
-            part = explained(maps, labels).select(rows)
-            measurement.update(
-                NETWORK, images[rows.start : rows.stop], part, ids=[f"{row:02}" for row in rows]
-            )
-        found = measurement.compute()
-        torch.testing.assert_close(found.values, whole.values, atol=1e-5, rtol=0, equal_nan=True)
+    one_number_whatever_the_batches(
+        OcclusionCorrelation(cell=3), NETWORK, images, explained(maps, labels), rtol=0
+    )
 
 
 def test_where_either_side_ranks_nothing_it_is_undefined_and_says_why() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from metric_cases import slow_ranks
 
 from seewhy.errors import InputError
 from seewhy.evaluation.similarity import average_ranks, hog, pearson, spearman, ssim
@@ -14,13 +15,6 @@ from seewhy.evaluation.similarity import average_ranks, hog, pearson, spearman, 
 
 def draws(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def slow_ranks(values: list[float]) -> list[float]:
-    return [
-        sum(other < each for other in values) + (sum(other == each for other in values) - 1) / 2
-        for each in values
-    ]
 
 
 @given(st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12))

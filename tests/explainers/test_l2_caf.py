@@ -352,7 +352,6 @@ def test_steps_that_end_early_are_said_not_to_have_settled():
     assert any(note.startswith(UNSETTLED) for notes in found.notes for note in notes)
 
 
-@pytest.mark.slow
 @pytest.mark.slow  # two minutes: some checks have heads that take hundreds of steps
 def test_the_oblivious_mode_keeps_the_contract():
     contract = seewhy.check_explainer(L2CAF(mode="oblivious"))

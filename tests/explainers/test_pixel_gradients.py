@@ -82,6 +82,20 @@ def test_quadrature_weights_sum_to_one_and_integrate_a_line_unless_one_sided(rul
     assert exact == pytest.approx(0.5 + one_sided, abs=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_gauss_s_nodes_integrate_powers_up_to_twice_their_number_and_no_further(steps):
+    points, weights = (each.double() for each in quadrature("gauss-legendre", steps))
+    for power in range(2 * steps):
+        assert float((weights * points**power).sum()) == pytest.approx(1 / (power + 1), abs=1e-6)
+    assert abs(float((weights * points ** (2 * steps)).sum()) - 1 / (2 * steps + 1)) > 1e-6
+
+
+@pytest.mark.parametrize(("rule", "error"), [("trapezoid", 1 / 6), ("midpoint", -1 / 12)])
+def test_of_a_square_each_rule_has_its_own_error(rule, error):
+    points, weights = quadrature(rule, 5)
+    assert float((weights * points.square()).sum()) == pytest.approx(1 / 3 + error / 25, abs=1e-6)
+
+
 @pytest.mark.parametrize("rule", ["midpoint", "left", "right", "trapezoid", "gauss-legendre"])
 def test_on_a_linear_score_one_step_of_any_rule_gives_input_times_weight(rule):
     net = Quadratic()

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-agreement = pytest.importorskip("benchmarks.agreement")
 for package in ("captum", "pytorch_grad_cam", "torchcam"):
-    if pytest.importorskip("importlib.util").find_spec(package) is None:
-        pytest.skip(f"{package} is not installed; `make test-slow` installs it", allow_module_level=True)
+    pytest.importorskip(package, reason=f"{package} is not installed; `make test-slow` installs it")
 
-from benchmarks import oracle, peers  # noqa: E402
+from benchmarks import agreement, oracle, peers  # noqa: E402
 from benchmarks.oracle import Pair, normalised  # noqa: E402
 from benchmarks.subjects import PICTURES  # noqa: E402
 from benchmarks.subjects import subjects as subjects_of_the_page  # noqa: E402

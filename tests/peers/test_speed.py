@@ -68,8 +68,9 @@ def test_maps_lose_their_ties_and_keep_their_order(network, images) -> None:
         assert (one[other.argsort()].diff() >= 0).all()
 
 
+@pytest.mark.slow
 def test_boxes_are_those_of_the_loop_over_thresholds() -> None:
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV comes with the peers of `make test-slow`")
     coarse = torch.rand(4, 1, 7, 7, generator=torch.Generator().manual_seed(2))
     thresholds = np.arange(0, 1, 0.001)
     for each in nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear").double():

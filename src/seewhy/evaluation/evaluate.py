@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Evaluation:
 
     Each method is a work of its own in the store: adding one computes that one, and those that are there stay. The
     methods of a shard that are missing are computed together, so that they share the pictures, the pass up to the
-    layer and what the metrics compute of it.
+    layer, and what the metrics compute of the pictures alone.
 
     Args:
         network: the network.
@@ -102,12 +102,13 @@ class Evaluation:
         return sum(len(work.plan.shard(number)) for work in self.works.values() for number in work.missing())
 
     def cost(self, size: tuple[int, int], targets: int = 1) -> dict[str, Cost]:
-        """What one picture takes at most, by method; metrics included."""
-        found = {}
+        """What one picture takes at most, by method; metrics included, what all methods share with the first."""
+        found: dict[str, Cost] = {}
         for name, each in self.explainers.items():
             explaining = each.plan(Workload(1, targets, (size,)), self.network)
             once = each.plan(Workload(1, 1, (size,)), self.network)
-            measuring = sum((metric.plan(size, once) for metric in self.metrics), Cost())
+            own = [metric for metric in self.metrics if not (found and metric.of_pictures)]
+            measuring = sum((metric.plan(size, once) for metric in own), Cost())
             found[name] = explaining + measuring.times(targets)
         return found
 
@@ -180,6 +181,7 @@ class _Shard:
         self.loaded: Loaded | None = None
         self.explanations: dict[str, Explanation] = {}
         self.wrong: dict[str, dict[str, str]] = {}
+        self.of_pictures: dict[tuple[str, ...], dict[Any, Any]] = {}
 
     def rows(self, name: str, items: Sequence[Item]) -> list[dict[str, Any] | Failed]:
         """One method's rows.
@@ -255,6 +257,7 @@ class _Shard:
         images = loaded.images if len(rows) == len(loaded.ids) else _some(loaded.images, rows)
         truths = None if loaded.truths is None else [loaded.truths[row] for row in rows]
         batch = Batch.of(self.evaluation.network, images, explanation, truths, good)
+        batch = replace(batch, of_pictures=self.of_pictures.setdefault(tuple(good), {}))
         made: list[dict[str, Any]] = [
             {
                 "labels": list(labels),

@@ -18,6 +18,8 @@ from seewhy.explainers.draws import generator
 from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision, exact_type
 
+_DRAWN = 16  # perturbations of a picture held at once
+
 
 class Infidelity(Metric):
     """Infidelity (Yeh et al., NeurIPS 2019): mean (<I, map> - (y(x) - y(x - I)))^2 over perturbations I, of logits.
@@ -32,6 +34,7 @@ class Infidelity(Metric):
     better: ClassVar[Better] = "lower"
     needs_truth: ClassVar[bool] = False
     pictures: ClassVar[int] = 30
+    of_pictures: ClassVar[bool] = True
     presets: ClassVar = {
         "gaussian": {},
         "gaussian-scaled": {"scaled": True},
@@ -114,22 +117,26 @@ class Infidelity(Metric):
         split = maps.ndim == 5
         maps = (maps if split else upsample(maps, batch.explanation.size)).flatten(2).to(exact)
         background = substituted(batch.network, pictures, self.baseline)
-        foretold = maps.new_zeros((len(maps), self.samples + 1, maps.shape[1]))
 
         def changed(rows: Tensor, numbers: Tensor) -> Tensor:
-            taken, weight = self._drawn(batch, background, rows, numbers)
-            if not split:
-                weight = weight[:, :1] if self.multiplied else weight.sum(1, keepdim=True)
-            for row in sorted(set(rows.tolist())):
-                own = rows == row
-                foretold[row, numbers[own]] = weight[own].flatten(1).to(exact) @ maps[row].T
-            return pictures[rows] - taken
+            return pictures[rows] - self._drawn(batch, background, rows, numbers)[0]
 
-        # The last one is the picture itself.
-        found = changed_scores(batch, self.samples + 1, changed, lambda logits: logits, self.precision).to(
-            exact
-        )
-        return found[:, -1:] - found[:, :-1], foretold[:, :-1]
+        def scored() -> Tensor:
+            # The last one is the picture itself.
+            return changed_scores(batch, self.samples + 1, changed, lambda logits: logits, self.precision)
+
+        drawn = (self.perturbation, self.samples, self.noise, self.side, self.baseline, self.seed)
+        found = batch.once_of_pictures(("changes", *drawn, self.precision), scored).to(exact)
+        foretold = maps.new_zeros((len(maps), self.samples, maps.shape[1]))
+        for row, own in enumerate(maps):
+            for start in range(0, self.samples, _DRAWN):
+                numbers = torch.arange(start, min(start + _DRAWN, self.samples), device=maps.device)
+                rows = torch.full_like(numbers, row)
+                weight = self._drawn(batch, background, rows, numbers)[1]
+                if not split:
+                    weight = weight[:, :1] if self.multiplied else weight.sum(1, keepdim=True)
+                foretold[row, numbers] = weight.flatten(1).to(exact) @ own.T
+        return found[:, -1:] - found[:, :-1], foretold
 
     def _drawn(
         self, batch: Batch, background: Tensor, rows: Tensor, numbers: Tensor

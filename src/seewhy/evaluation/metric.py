@@ -44,6 +44,7 @@ class Batch:
         truths: one per picture; empty where nothing is known of them.
         names: what the pictures are called.
         remembered: what one metric computed and others of the same batch need, too.
+        of_pictures: the same of what does not depend on the maps; batches of the same pictures can share it.
     """
 
     network: Network
@@ -53,6 +54,7 @@ class Batch:
     truths: tuple[Truth, ...]
     names: tuple[str, ...]
     remembered: dict[Any, Any] = field(default_factory=dict)
+    of_pictures: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -117,6 +119,14 @@ class Batch:
         found: R = self.remembered[key]
         return found
 
+    def once_of_pictures(self, key: Any, compute: Callable[[], R]) -> R:
+        """What does not depend on the maps, only on the pictures and the classes that are explained."""
+        key = key, self.explanation.labels
+        if key not in self.of_pictures:
+            self.of_pictures[key] = compute()
+        found: R = self.of_pictures[key]
+        return found
+
     @cached_property
     def evidence(self) -> Float[Tensor, "B T H W"]:
         """Rectified, upsampled, not normalised."""
@@ -164,6 +174,8 @@ class Metric(Settings, ABC):
     """The setting that, where it is None, is chosen for the best value on the pictures themselves."""
     holds: ClassVar[tuple[str, ...]] = ()
     """Metrics whose values are among its details, each under its own name."""
+    of_pictures: ClassVar[bool] = False
+    """Whether all that it takes, `plan` says how much, is shared by the maps of the same pictures and classes."""
 
     resamples: int = Field(
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."

@@ -34,6 +34,7 @@ class OcclusionCorrelation(Metric):
     paper: ClassVar[str] = "Zeiler and Fergus, ECCV 2014"
     needs_truth: ClassVar[bool] = False
     pictures: ClassVar[int] = 30
+    of_pictures: ClassVar[bool] = True
     presets: ClassVar = {"evidence": {}, "signed": {"reads": "signed"}}
 
     name: Literal["occlusion-correlation"] = "occlusion-correlation"
@@ -52,7 +53,8 @@ class OcclusionCorrelation(Metric):
         signed = self.reads == "signed"
         maps = upsample(batch.explanation.grid(), batch.explanation.size) if signed else batch.evidence
         means = self._means(maps).flatten(2)
-        lost = self._lost(batch)
+        key = ("cells", self.cell, self.baseline, self.precision)
+        lost = batch.once_of_pictures(key, lambda: self._lost(batch))
         steps = _ROUNDING * lost[..., -1:].clamp_min(torch.finfo(lost.dtype).tiny)
         drops = (lost[..., :-1] / steps).round()
         data = spearman(means.to(drops.dtype), drops)[..., None]

@@ -110,7 +110,9 @@ def changed_scores(
 def _asking(batch: Batch, arguments: Arguments, precision: Precision) -> Study:
     """The question that the maps answer, and one pass over the pictures themselves for all metrics."""
     study = Study(batch.network, arguments, Explained(batch.explanation.labels), "")
-    study.offer(batch.once(("outputs", precision), lambda: outputs_of(study, arguments, precision)))
+    study.offer(
+        batch.once_of_pictures(("outputs", precision), lambda: outputs_of(study, arguments, precision))
+    )
     return study
 
 
