@@ -77,7 +77,7 @@ class SanityPlan:
             len(stages_of(network, example)),
             SEEDS,
             {name: cost for name, cost in costs.items() if name not in dear},
-            {f"randomisation of {name}": f"a map takes {count} forwards" for name, count in dear.items()},
+            {f"randomisation of {name}": f"a map may take {count} forwards" for name, count in dear.items()},
             folder / f"sanity-{digest[:16]}.json",
         )
 
