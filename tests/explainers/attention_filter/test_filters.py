@@ -25,6 +25,9 @@ def activation(grid=(4, 5), seed=0):
 
 def frozen(*layers):
     torch.manual_seed(3)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()  # the same weights, whatever was drawn before
     return nn.Sequential(*layers).double().requires_grad_(False)
 
 
