@@ -134,12 +134,8 @@ def _writes_pictures(usual: Any, network: seewhy.Network, images: Tensor, target
     return found
 
 
-class _GoesOn(Called):
-    def __call__(self, network: Any, images: Any, target: Any = None, **options: Any) -> Explanation:
-        try:
-            return super().__call__(network, images, target, **options)
-        except CancelledError:
-            return None  # type: ignore[return-value]
+def _by_place(values: Tensor, study: Study) -> Tensor:
+    return values * torch.arange(1, len(values) + 1)[:, None, None, None]
 
 
 def _leaks(values: Tensor, share: float) -> Tensor:
@@ -227,22 +223,16 @@ def _kept_badly(usual: Any, *given: Any) -> Explanation:
     return _Forgets(**{each.name: getattr(found, each.name) for each in fields(found)})
 
 
-def _instead(error: type[SeewhyError], otherwise: Callable[..., Explanation]) -> Callable[..., Explanation]:
+def _instead(error: type[SeewhyError], otherwise: Callable[..., Any]) -> Callable[[], Explainer]:
+    """A method that does something else instead of an error."""
+
     def call(usual: Any, *given: Any) -> Explanation:
         try:
             return usual(*given)
         except error:
             return otherwise(usual, *given)
 
-    return call
-
-
-class _AnyLayer(Called):
-    def call(self, usual: Any, *given: Any) -> Explanation:
-        try:
-            return usual(*given)
-        except LayerError:
-            return GradCAM()(*given)
+    return calling(call)
 
 
 def _refuses_tiny(usual: Any, network: seewhy.Network, images: Tensor, target: Any) -> Explanation:
@@ -259,11 +249,11 @@ BAD: list[tuple[str, Callable[[], Explainer]]] = [
     ("the chunk size changes nothing", spoiling(lambda values, _: values / values.abs().max())),
     (
         "the order of the pictures changes nothing",
-        spoiling(lambda values, _: values * torch.arange(1, len(values) + 1)[:, None, None, None]),
+        spoiling(_by_place),
     ),
     (
         "the same picture twice gets the same map",
-        spoiling(lambda values, _: values * torch.arange(1, len(values) + 1)[:, None, None, None]),
+        spoiling(_by_place),
     ),
     ("the same call gives the same map", spoiling(lambda values, _: values * torch.rand(()))),
     ("a seed fixes what is random", _Unmoved),
@@ -301,7 +291,7 @@ BAD: list[tuple[str, Callable[[], Explainer]]] = [
     ("the pictures are as they were", calling(_writes_pictures)),
     ("everything is put back when the network raises", _not_put_back(RuntimeError)),
     ("everything is put back when it is interrupted", _not_put_back(KeyboardInterrupt)),
-    ("a cancelled call stops, and everything is put back", _GoesOn),
+    ("a cancelled call stops, and everything is put back", _instead(CancelledError, lambda *_: None)),
     ("maps are float32, detached, on the network's device", spoiling(lambda values, _: values.double())),
     (
         "maps, evidence and heatmaps have their shapes and ranges",
@@ -339,10 +329,13 @@ BAD: list[tuple[str, Callable[[], Explainer]]] = [
     ("a saved result is read back whole", calling(_kept_badly)),
     ("the counted cost is within the declared cost", _UnderstatesItsCost),
     ("the counted cost is within the declared cost", _RunsTwiceAndCountsOnce),
-    ("an unknown layer is an error that names it", _AnyLayer),
+    (
+        "an unknown layer is an error that names it",
+        _instead(LayerError, lambda usual, *given: GradCAM()(*given)),
+    ),
     (
         "an unknown class is an error that names it",
-        calling(_instead(TargetError, lambda usual, network, images, _: usual(network, images, 0))),
+        _instead(TargetError, lambda usual, network, images, _: usual(network, images, 0)),
     ),
 ]
 """The promise, and a method that breaks it."""

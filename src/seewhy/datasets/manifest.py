@@ -233,6 +233,11 @@ class Manifest:
         faulty = {row.id for row in self.errors}
         return tuple(item for item in self.items if item.id not in faulty)
 
+    @cached_property
+    def marks_objects(self) -> bool:
+        """Whether any of those pictures has an object marked."""
+        return any(each.objects for each in self.faultless)
+
     def labelled_by(self, attribute: str) -> Manifest:
         """The same pictures, each with the value of an attribute as its only label.
 

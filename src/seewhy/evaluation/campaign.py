@@ -150,7 +150,7 @@ class Campaign:
 
     @cached_property
     def _planned(self) -> tuple[list[Part], dict[str, str]]:
-        marked = any(each.objects for each in self.manifest.faultless)
+        marked = self.manifest.marks_objects
         wide: list[Metric] = []
         deep: list[Metric] = []
         mosaics: list[Metric] = []

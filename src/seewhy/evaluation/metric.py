@@ -114,18 +114,11 @@ class Batch:
 
     def once(self, key: Any, compute: Callable[[], R]) -> R:
         """What was computed under this key, now or by another metric of this batch."""
-        if key not in self.remembered:
-            self.remembered[key] = compute()
-        found: R = self.remembered[key]
-        return found
+        return _once(self.remembered, key, compute)
 
     def once_of_pictures(self, key: Any, compute: Callable[[], R]) -> R:
         """What does not depend on the maps, only on the pictures and the classes that are explained."""
-        key = key, self.explanation.labels
-        if key not in self.of_pictures:
-            self.of_pictures[key] = compute()
-        found: R = self.of_pictures[key]
-        return found
+        return _once(self.of_pictures, (key, self.explanation.labels), compute)
 
     @cached_property
     def evidence(self) -> Float[Tensor, "B T H W"]:
@@ -141,6 +134,13 @@ class Batch:
     def keys(self) -> list[bytes]:
         """One per picture, from its pixels: what is drawn for a picture depends on nothing else."""
         return picture_keys(self.pixels)
+
+
+def _once(kept: dict[Any, Any], key: Any, compute: Callable[[], R]) -> R:
+    if key not in kept:
+        kept[key] = compute()
+    found: R = kept[key]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

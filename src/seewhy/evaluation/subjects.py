@@ -97,10 +97,6 @@ class Pictures:
             "truth": digest_of(known, self.manifest.classes),
         }
 
-    @cached_property
-    def _marked(self) -> bool:
-        return any(each.objects for each in self.manifest.faultless)
-
     def path(self, id: str) -> Path:
         """Of one picture's file."""
         return self._by_id[id].path
@@ -127,7 +123,7 @@ class Pictures:
             tuple(each.id for each in good),
             images,
             [[known[each.id][0]] for each in good] if self.question == "label" else None,
-            truths if self._marked else None,
+            truths if self.manifest.marks_objects else None,
             failed,
         )
 
