@@ -7,7 +7,8 @@ import pytest
 import torch
 from slow import close, network, pairs, pictures
 
-from seewhy import AblationCAM, Classes
+from seewhy import AblationCAM, Classes, make
+from seewhy.errors import InputError
 from seewhy.explainers.ablation_cam import HARDLY_OFF
 
 
@@ -20,8 +21,8 @@ def full_map(net, images, target, fill="zero"):
 
         def ablate(_module, _inputs, output, channel=channel):
             output = output.clone()
-            value = 0 if fill == "zero" else output[:, channel].mean((-2, -1), keepdim=True)
-            output[:, channel] = value
+            mean = output[:, channel].mean((-2, -1), keepdim=True)
+            output[:, channel] = {"zero": 0, "mean": mean}.get(fill, fill)
             return output
 
         handle = slow.features.register_forward_hook(ablate)
@@ -34,13 +35,22 @@ def full_map(net, images, target, fill="zero"):
 
 @pytest.mark.parametrize(
     ("head", "fill"),
-    [("pooled linear", "zero"), *[(head, fill) for head in ("flattened linear", "bias-free relu", "convolutions")
-                                  for fill in ("zero", "mean")]],
+    [("pooled linear", "zero"), ("pooled linear", -0.5),
+     *[(head, fill) for head in ("flattened linear", "bias-free relu", "convolutions")
+       for fill in ("zero", "mean", 0.25)]],
 )  # fmt: skip
 def test_values_are_those_of_full_forwards_with_each_channel_off(head, fill):
     net, images = network(head), pictures()
     found = AblationCAM(layer="features", fill=fill)(net, images, target=2)
     close(found.values[:, 0], full_map(net, images, 2, fill), 1e-4)
+
+
+def test_a_number_that_fills_is_finite_and_may_stand_in_a_command():
+    assert make("ablation-cam:fill=0.25") == AblationCAM(fill=0.25)
+    assert make("ablation-cam:fill=mean") == AblationCAM(fill="mean")
+    for wrong in ("nan", "inf", "median"):
+        with pytest.raises(InputError, match="fill"):
+            make(f"ablation-cam:fill={wrong}")
 
 
 def test_a_pooled_head_does_not_notice_a_channel_replaced_by_its_mean():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,8 +44,8 @@ class AblationCAM(Explainer):
     layer: str | tuple[str, ...] | None = Field(
         default=None, description="Layer or layers, by dotted name. None: the last feature map that counts."
     )
-    fill: Literal["zero", "mean"] = Field(
-        default="zero", description="What stands for a channel that is off: zero, or its own mean."
+    fill: Annotated[float, Field(allow_inf_nan=False)] | Literal["zero", "mean"] = Field(
+        default="zero", description="What stands for a channel that is off: zero, its own mean, or a number."
     )
     divisor: Literal["magnitude", "score"] = Field(
         default="magnitude", description="Divide by the score's magnitude, or by the score itself."
@@ -126,9 +126,9 @@ class AblationCAM(Explainer):
         return study.scores[:, :, None] - after, activation, spent
 
     def _filled(self, activation: Float[Tensor, "B K h w"]) -> Float[Tensor, "B K h w"]:
-        if self.fill == "zero":
-            return torch.zeros_like(activation)
-        return activation.mean((-2, -1), keepdim=True).expand_as(activation)
+        if self.fill == "mean":
+            return activation.mean((-2, -1), keepdim=True).expand_as(activation)
+        return torch.full_like(activation, 0.0 if self.fill == "zero" else self.fill)
 
 
 def _with(notes: list[tuple[str, ...]], note: str, where: Bool[Tensor, " B"]) -> list[tuple[str, ...]]:
