@@ -13,7 +13,7 @@ from seewhy.cli import run
 from seewhy.cli.evaluate import _explainers, _metrics, _planned
 from seewhy.evaluation import evaluate as engine
 from seewhy.evaluation.campaign import Campaign
-from small_dataset import network, write_dataset
+from small_dataset import CLASSES, network, write_dataset
 
 QUICK = ("--methods", "grad-cam,layer-cam", "--metrics", "average-drop,insertion-deletion:rows=16,bbox-share")
 
@@ -243,6 +243,44 @@ def test_a_folder_without_truth_is_explained_for_predictions(folder, capsys) -> 
     said = capsys.readouterr()
     assert "bbox-share left out" in said.err
     assert "average-drop" in said.out
+
+
+def test_all_labels_of_coco_pictures_are_asked_for_as_the_pointing_game_does(folder, capsys) -> None:
+    # One file, and 12 pictures: the coloured square of each, and on the first six another thing.
+    notes = []
+    with (folder / "data/boxes.csv").open(newline="") as opened:
+        for number, each in enumerate(csv.DictReader(opened)):
+            x0, y0, x1, y1 = (int(each[edge]) for edge in ("x0", "y0", "x1", "y1"))
+            notes.append((number, CLASSES[number % 4], x0, y0, x1, y1))
+            if number < 6:
+                notes.append((number, CLASSES[(number + 1) % 4], 36, 36, 40, 40))
+    outlines = {
+        "images": [
+            {"id": n, "file_name": f"p{n:02}.png", "height": 40, "width": 40} for n in range(12)
+        ],
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": 1 + CLASSES.index(name), "iscrowd": 0,
+             "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0],
+             "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+            for n, (image, name, x0, y0, x1, y1) in enumerate(notes)
+        ],
+        "categories": [{"id": 1 + n, "name": name} for n, name in enumerate(CLASSES)],
+    }  # fmt: skip
+    (folder / "coco/annotations").mkdir(parents=True)
+    (folder / "coco/annotations/instances_val2017.json").write_text(json.dumps(outlines))
+    (folder / "data/images").rename(folder / "coco/val2017")
+    arguments = ("--methods", "grad-cam", "--metrics", "pointing-game:preset=coco14,tolerance=0", "--json")
+    model = ("--model", "py:small_dataset:network", "--out", "out")
+    assert run(["evaluate", "coco", *model, "--target", "labels", *arguments]) == 0
+    said = capsys.readouterr()
+    assert "pictures: 12 x 5 methods and controls" in said.err
+    cell = json.loads(said.out)["parts"][0]["tables"]["random sample"]["grad-cam"]["pointing-game"]
+    assert (cell["pictures"], cell["undefined"]) == (12, 0)
+    # The network sees the squares and nothing else: 6 of 6 asked for the other things miss.
+    shares = {"ant": 3 / 4, "bee": 3 / 5, "crab": 3 / 5, "dog": 3 / 4}
+    assert cell["details"]["classes"] == pytest.approx([shares[name] for name in CLASSES])
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    assert "#18 of 18" in page
 
 
 def test_a_broken_picture_is_counted_and_exit_code_3(folder, capsys) -> None:

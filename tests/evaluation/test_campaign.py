@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,57 @@ def test_every_value_is_that_of_the_metric_itself(folder, tmp_path) -> None:
             assert found.keys == expected.keys
             torch.testing.assert_close(found.values.double(), expected.values.double(), atol=1e-6, rtol=1e-5)
             assert dict(found.remarks) == dict(expected.remarks)
+
+
+def several_labels(folder: Path, *, unknown: str | None = None) -> Pictures:
+    """The small dataset, of which every third picture has another label, too, and every sixth two."""
+    manifest = datasets.read(folder)
+    chosen = []
+    for number, each in enumerate(manifest.faultless):
+        others = [name for name in CLASSES if name not in each.labels]
+        more = (others[: 1 + (number % 6 == 0)] if number % 3 == 0 else []) + [unknown] * (number == 5)
+        chosen.append(replace(each, labels=(*each.labels, *filter(None, more))))
+    return Pictures(network(), manifest, tuple(chosen), "labels")
+
+
+def test_each_label_of_a_picture_is_a_row_of_its_own(folder, tmp_path) -> None:
+    subjects = several_labels(folder)
+    explainers = {"grad-cam": seewhy.GradCAM(), "occlusion": seewhy.Occlusion(window=16, stride=16)}
+    made = Evaluation(subjects.network, explainers, METRICS, subjects, tmp_path / "store", chunk=5)
+    made.run()
+    assert subjects.targets == 2  # 18 labels of 12 pictures
+    for name, explainer in explainers.items():
+        for metric in METRICS:
+            found = made.results[name][metric.name]
+            assert found.keys == tuple(
+                sorted((each.id, label) for each in subjects.chosen for label in each.labels)
+            )
+            parts = []
+            for each in subjects.chosen:
+                images = subjects.network.read([each.path])
+                explanation = explainer(subjects.network, images, target=[list(each.labels)])
+                truth = named(each, subjects.manifest, subjects.network)
+                parts.append(metric(subjects.network, images, explanation, [truth], ids=[each.id]).table)
+            for part in parts:
+                torch.testing.assert_close(
+                    found.table.only(part.keys).data.double(),
+                    part.data.double(),
+                    atol=1e-6,
+                    rtol=1e-5,
+                    equal_nan=True,
+                )
+
+
+def test_a_label_that_the_network_lacks_fails_its_picture_alone(folder, tmp_path) -> None:
+    subjects = several_labels(folder, unknown="unicorn")
+    made = Evaluation(
+        subjects.network, {"grad-cam": seewhy.GradCAM()}, METRICS[:1], subjects, tmp_path, chunk=5
+    )
+    made.run()
+    ((id, reason),) = made.failed.items()
+    assert id == subjects.chosen[5].id
+    assert "no class 'unicorn'" in reason
+    assert len({image for image, _ in made.results["grad-cam"]["insertion-deletion"].keys}) == 11
 
 
 def test_stopped_anywhere_and_resumed_the_bytes_are_those_of_an_undisturbed_run(folder, tmp_path) -> None:

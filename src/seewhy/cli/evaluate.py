@@ -41,7 +41,7 @@ def evaluate(
     metrics: list[str] | None = None,
     samples: int | None = None,
     seed: int = 0,
-    target: Literal["auto", "label", "predicted"] = "auto",
+    target: Literal["auto", "label", "labels", "predicted"] = "auto",
     strict: bool = False,
     kind: str = "auto",
     split: str | None = None,
@@ -65,7 +65,8 @@ def evaluate(
             `randomisation`, with others or alone, looks at maps of networks with random weights.
         samples: Pictures; by default 300, and 30 for metrics that take hundreds of forwards a picture.
         seed: Of the sample and of all that is drawn.
-        target: What is explained: the label, or what the network predicts; labels where all are known.
+        target: What is explained: a picture's first label, each of its labels, or what the network predicts; by default
+            the first label where all are known.
         strict: Also take every picture whose boxes cover less than a third of it.
         kind: How to read the dataset: auto, folder, csv, imagenet, wsol, voc, coco, houses, cub, scenes.
         split: Such as val, where the dataset has splits.
@@ -172,12 +173,12 @@ def _planned(campaign: Campaign) -> Iterator[str]:
     )
     for part in campaign.parts:
         evaluation = part.evaluation
-        items, targets = len(evaluation.subjects.items), evaluation.subjects.targets
-        costs = evaluation.cost(size, targets)
-        # A mosaic of four is four times as large, too.
+        subjects = evaluation.subjects
+        items = len(subjects.items)
+        costs = evaluation.cost(size, subjects.targets)
         yield (
             f"{part.title}: {items} x {len(costs)} methods and controls, "
-            f"{', '.join(each.name for each in evaluation.metrics)}; {_passes(costs, items, once * targets)}; "
+            f"{', '.join(each.name for each in evaluation.metrics)}; {_passes(costs, items, once * subjects.area)}; "
             f"{evaluation.left} of {items * len(costs)} left to do"
         )
     if (plan := campaign.sanity_plan) is not None and plan.costs:

@@ -21,6 +21,7 @@ from seewhy.evaluation.standings import standings
 from seewhy.evaluation.subjects import (
     Pictures,
     Question,
+    Subjects,
     class_of,
     sampled,
     share_of_picture,
@@ -47,7 +48,8 @@ class Options:
     Attributes:
         samples: pictures; where None, 300, and 30 for metrics that take hundreds of forwards each.
         seed: of all that is drawn.
-        question: what is explained: labels, predictions, or labels where all are known.
+        question: what is explained; `auto` is the first label where all pictures have one that the network knows,
+            else the prediction.
         strict: take all pictures whose boxes cover less than a third, beside the sample.
         sanity: look at maps of networks with random weights, too.
         chunk: pictures per pass.
@@ -116,7 +118,7 @@ class Campaign:
 
     @cached_property
     def question(self) -> Question:
-        """What is explained: labels where every picture has one that the network knows."""
+        """What is explained, where that was asked to be found out."""
         if self.options.question != "auto":
             return self.options.question
         try:
@@ -194,18 +196,17 @@ class Campaign:
             if len(some) >= _FEWEST:
                 subsets[f"boxes below {limit:.0%} of the picture"] = some
         subjects = Pictures(self.network, self.manifest, chosen, self.question)
-        return Part(title, self._evaluation(metrics, subjects), subsets)
+        return Part(title, self._evaluation(metrics, subjects, self.options.chunk), subsets)
 
     def _mosaics(self, metrics: list[Metric], maps: int) -> Part:
         seed, count = self.options.seed, max(maps // Mosaics.targets, 2)
         pictures = sampled(self.manifest, max(_LOOKED_AT, _PER_MOSAIC * count), seed)
         subjects = draw_mosaics(self.network, self.manifest, pictures, count, seed=seed)
-        return Part(
-            "mosaics", self._evaluation(metrics, subjects), {SAMPLE: frozenset(e.id for e in subjects.items)}
-        )
+        chunk = max(1, self.options.chunk // Mosaics.targets)  # four pictures large, four classes each
+        subsets = {SAMPLE: frozenset(each.id for each in subjects.items)}
+        return Part("mosaics", self._evaluation(metrics, subjects, chunk), subsets)
 
-    def _evaluation(self, metrics: list[Metric], subjects: Pictures | Mosaics) -> Evaluation:
-        chunk = max(1, self.options.chunk // subjects.targets)
+    def _evaluation(self, metrics: list[Metric], subjects: Subjects, chunk: int) -> Evaluation:
         return Evaluation(self.network, self.named, metrics, subjects, self.folder, chunk)
 
     def run(self, progress: Callable[[int], object] = lambda done: None) -> None:

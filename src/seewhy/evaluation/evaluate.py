@@ -19,7 +19,6 @@ from seewhy.evaluation.subjects import Loaded, Subjects
 from seewhy.evaluation.table import Key, Table
 from seewhy.explainers.base import Explainer, Workload, explain_all
 from seewhy.explanation import Cost, Explanation, joined
-from seewhy.network.images import Images
 from seewhy.network.network import Network
 from seewhy.network.precision import fast_in_bfloat16
 from seewhy.store import Failed, Item, Plan, Store, Work
@@ -173,15 +172,13 @@ class Evaluation:
 
 
 class _Shard:
-    """The pictures of one shard, read once, and their maps by all methods that still miss it."""
+    """The pictures of one shard, read once, and explained by all methods that still miss it."""
 
     def __init__(self, evaluation: Evaluation, names: Sequence[str]) -> None:
         self.evaluation = evaluation
-        self.names = list(names)
-        self.loaded: Loaded | None = None
-        self.explanations: dict[str, Explanation] = {}
-        self.wrong: dict[str, dict[str, str]] = {}
-        self.of_pictures: dict[tuple[str, ...], dict[Any, Any]] = {}
+        self.names = names
+        self.failed: Mapping[str, str] = {}
+        self.groups: list[_Group] | None = None
 
     def rows(self, name: str, items: Sequence[Item]) -> list[dict[str, Any] | Failed]:
         """One method's rows.
@@ -189,75 +186,83 @@ class _Shard:
         Raises:
             NotApplicableError: the method is not defined for the network.
         """
-        loaded = self._read(items)
-        wrong = {**loaded.failed, **self.wrong.get(name, {})}
+        if self.groups is None:
+            loaded = self.evaluation.subjects.read([item.id for item in items])
+            self.failed = loaded.failed
+            self.groups = [_Group(self.evaluation, self.names, each) for each in loaded.alike()]
         if name in self.evaluation.refused:
             raise NotApplicableError(self.evaluation.refused[name])
-        explanation = self.explanations.pop(name, None)
-        good = [id for id in loaded.ids if id not in wrong]
-        made = dict(zip(good, self._measured(explanation, loaded, good), strict=True)) if explanation else {}
-        return [made[item.id] if item.id in made else Failed(wrong[item.id]) for item in items]
+        made: dict[str, dict[str, Any] | Failed] = {id: Failed(why) for id, why in self.failed.items()}
+        for group in self.groups:
+            made |= group.rows(name)
+        return [made[item.id] for item in items]
 
-    def _read(self, items: Sequence[Item]) -> Loaded:
-        if self.loaded is None:
-            self.loaded = self.evaluation.subjects.read([item.id for item in items])
-            if self.loaded.ids:
-                self._explain(self.loaded)
-        return self.loaded
 
-    def _explain(self, loaded: Loaded) -> None:
+class _Group:
+    """Pictures with as many targets each, and their maps by several methods."""
+
+    def __init__(self, evaluation: Evaluation, names: Sequence[str], loaded: Loaded) -> None:
+        self.evaluation = evaluation
+        self.names = names
+        self.loaded = loaded
+        self.explanations: dict[str, Explanation] = {}
+        self.wrong: dict[str, dict[str, str]] = {}
+        self.of_pictures: dict[tuple[str, ...], dict[Any, Any]] = {}
+        self._explain()
+
+    def rows(self, name: str) -> dict[str, dict[str, Any] | Failed]:
+        """One method's rows, by picture."""
+        wrong = self.wrong.get(name, {})
+        made: dict[str, dict[str, Any] | Failed] = {id: Failed(why) for id, why in wrong.items()}
+        if (explanation := self.explanations.pop(name, None)) is not None:
+            kept = [row for row, id in enumerate(self.loaded.ids) if id not in wrong]
+            loaded = self.loaded.select(kept) if wrong else self.loaded
+            made |= zip(loaded.ids, self._measured(explanation, loaded), strict=True)
+        return made
+
+    def _explain(self) -> None:
         """All methods at once; where one fails, each alone, and where that fails, picture by picture."""
         evaluation = self.evaluation
         names = [name for name in self.names if name not in evaluation.refused]
         try:
-            self.explanations = self._maps(names, loaded, None)
+            self.explanations = self._maps(names, self.loaded)
         except NotApplicableError as error:
             if error.place is None:
                 raise
             evaluation.refused[names[error.place]] = str(error)
-            self._explain(loaded)
+            self._explain()
         except MissingExtraError:
             raise
         except SeewhyError:
             for name in names:
-                self._alone(name, loaded)
+                self._alone(name)
 
-    def _alone(self, name: str, loaded: Loaded) -> None:
+    def _alone(self, name: str) -> None:
         try:
-            self.explanations |= self._maps([name], loaded, None)
+            self.explanations |= self._maps([name], self.loaded)
         except NotApplicableError as error:
             self.evaluation.refused[name] = str(error)
         except SeewhyError:
             singles = []
-            for row, id in enumerate(loaded.ids):
+            for row, id in enumerate(self.loaded.ids):
                 try:
-                    singles.append(self._maps([name], loaded, [row])[name])
+                    singles.append(self._maps([name], self.loaded.select([row]))[name])
                 except SeewhyError as error:
                     self.wrong.setdefault(name, {})[id] = str(error)
             if singles:
                 self.explanations[name] = joined(singles)
 
-    def _maps(
-        self, names: Sequence[str], loaded: Loaded, rows: Sequence[int] | None
-    ) -> dict[str, Explanation]:
+    def _maps(self, names: Sequence[str], loaded: Loaded) -> dict[str, Explanation]:
         if not names:
             return {}
-        images, targets = loaded.images, loaded.targets
-        if rows is not None:
-            images = _some(images, rows)
-            targets = None if targets is None else [targets[row] for row in rows]
         methods = [self.evaluation.explainers[name] for name in names]
-        found = explain_all(self.evaluation.network, images, methods, target=targets)
+        found = explain_all(self.evaluation.network, loaded.images, methods, target=loaded.targets)
         return dict(zip(names, found.values(), strict=True))
 
-    def _measured(
-        self, explanation: Explanation, loaded: Loaded, good: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        rows = [loaded.ids.index(id) for id in good]
-        images = loaded.images if len(rows) == len(loaded.ids) else _some(loaded.images, rows)
-        truths = None if loaded.truths is None else [loaded.truths[row] for row in rows]
-        batch = Batch.of(self.evaluation.network, images, explanation, truths, good)
-        batch = replace(batch, of_pictures=self.of_pictures.setdefault(tuple(good), {}))
+    def _measured(self, explanation: Explanation, loaded: Loaded) -> list[dict[str, Any]]:
+        ids = loaded.ids
+        batch = Batch.of(self.evaluation.network, loaded.images, explanation, loaded.truths, ids)
+        batch = replace(batch, of_pictures=self.of_pictures.setdefault(ids, {}))
         made: list[dict[str, Any]] = [
             {
                 "labels": list(labels),
@@ -299,10 +304,6 @@ def environment(network: Network) -> dict[str, str]:
     if not fast_in_bfloat16(network.device.type):
         found["auto"] = "float32"  # what settings that ask for the quicker number format get here
     return found
-
-
-def _some(images: Images | torch.Tensor, rows: Sequence[int]) -> Images | torch.Tensor:
-    return images[list(rows)] if isinstance(images, torch.Tensor) else images.select(rows)
 
 
 def _small(batch: Batch) -> list[Any]:

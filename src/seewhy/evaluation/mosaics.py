@@ -53,6 +53,10 @@ class Mosaics:
     targets: ClassVar[int] = 4
 
     @property
+    def area(self) -> int:
+        return 1 if self.resize else 4
+
+    @property
     def items(self) -> tuple[Item, ...]:
         return tuple(
             Item(each.id, sha256("".join(part.sha256 for part in each.parts).encode()).hexdigest())

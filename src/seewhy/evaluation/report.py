@@ -196,6 +196,7 @@ def _gallery(page: Report, campaign: Campaign, part: Part, infos: Mapping[str, M
                 subjects,
                 name,
                 kept[order[k][0]],
+                order[k][1],
                 f"{metric.name} {values[order[k]]:.3f}, #{k + 1} of {len(order)}",
             )
             for k in places
@@ -206,18 +207,21 @@ def _gallery(page: Report, campaign: Campaign, part: Part, infos: Mapping[str, M
             )
 
 
-def _row(campaign: Campaign, subjects: Pictures, name: str, kept: Mapping[str, Any], note: str) -> Row:
+def _row(
+    campaign: Campaign, subjects: Pictures, name: str, kept: Mapping[str, Any], label: str, note: str
+) -> Row:
     path = subjects.path(kept["id"])
     images = campaign.network.read([path])
-    values = images.frames[0].to_original(torch.from_numpy(kept["map"].copy()))
+    column = kept["labels"].index(label)
+    values = images.frames[0].to_original(torch.from_numpy(kept["map"][column : column + 1].copy()))
     seen = images.frames[0].visible(values.device).numpy()
     panel = Panel(
         method=name,
         values=np.ascontiguousarray(values[0].clamp_min(0).numpy(), dtype=np.float32),
         signed=False,
         visible=None if seen.all() else seen,
-        target=kept["labels"][0],
-        score=kept["scores"][0],
+        target=label,
+        score=kept["scores"][column],
         layer=kept["layer"],
         cost=kept["cost"],
         notes=(note,),

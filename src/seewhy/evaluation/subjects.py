@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -22,7 +23,8 @@ from seewhy.network.network import Network
 from seewhy.store import Item
 from seewhy.truth import Truth
 
-Question = Literal["label", "predicted"]
+Question = Literal["label", "labels", "predicted"]
+"""Of a picture: its first label, each of its labels, or what the network predicts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,8 @@ class Loaded:
     Attributes:
         ids: of the B pictures that were read.
         images: their inputs.
-        targets: of each the numbers of the T classes to explain; None for the predicted one.
+        targets: of each the numbers of the classes to explain, of one perhaps more than of another; None for the
+            predicted one.
         truths: what is known of each; None where the dataset marks objects in none of its pictures.
         failed: the others, with reasons.
     """
@@ -43,13 +46,36 @@ class Loaded:
     truths: tuple[Truth, ...] | None
     failed: Mapping[str, str]
 
+    def alike(self) -> Iterator[Loaded]:
+        """Those that were read, in groups of as many targets each."""
+        rows: dict[int, list[int]] = {}
+        for row in range(len(self.ids)):
+            rows.setdefault(1 if self.targets is None else len(self.targets[row]), []).append(row)
+        for own in rows.values():
+            yield self if len(own) == len(self.ids) else self.select(own)
+
+    def select(self, rows: Sequence[int]) -> Loaded:
+        """Some of those that were read."""
+        return Loaded(
+            tuple(self.ids[row] for row in rows),
+            self.images[list(rows)] if isinstance(self.images, Tensor) else self.images.select(rows),
+            None if self.targets is None else [self.targets[row] for row in rows],
+            None if self.truths is None else tuple(self.truths[row] for row in rows),
+            self.failed,
+        )
+
 
 @runtime_checkable
 class Subjects(Protocol):
     """Things to explain, planned before the first is read."""
 
-    targets: ClassVar[int]
-    """Classes that each is explained for."""
+    @property
+    def targets(self) -> int:
+        """Classes that each is explained for; the mean, rounded up, where they have not all as many."""
+
+    @property
+    def area(self) -> int:
+        """How many times as large as a picture each is."""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -71,18 +97,24 @@ class Pictures:
         network: what will explain them; with preprocessing.
         manifest: the dataset they are from.
         chosen: some of its pictures.
-        question: whether a picture's label is explained, or what the network predicts.
+        question: what is explained.
     """
 
     network: Network
     manifest: Manifest
     chosen: tuple[Picture, ...]
     question: Question = "label"
-    targets: ClassVar[int] = 1
+    area: ClassVar[int] = 1
     _by_id: dict[str, Picture] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_id", {each.id: each for each in self.chosen})
+
+    @property
+    def targets(self) -> int:
+        if self.question != "labels":
+            return 1
+        return math.ceil(sum(len(each.labels) for each in self.chosen) / max(len(self.chosen), 1)) or 1
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -104,11 +136,10 @@ class Pictures:
     def read(self, ids: Sequence[str]) -> Loaded:
         pictures = [self._by_id[each] for each in ids]
         failed: dict[str, str] = {}
-        known: dict[str, tuple[int, Truth | None]] = {}
+        known: dict[str, tuple[list[int], Truth | None]] = {}
         for each in pictures:
             try:
-                index = class_of(each, self.manifest, self.network) if self.question == "label" else -1
-                known[each.id] = index, named(each, self.manifest, self.network)
+                known[each.id] = self._asked(each), named(each, self.manifest, self.network)
             except MissingExtraError:
                 raise  # a fault of the installation, not of the picture
             except SeewhyError as error:
@@ -122,10 +153,18 @@ class Pictures:
         return Loaded(
             tuple(each.id for each in good),
             images,
-            [[known[each.id][0]] for each in good] if self.question == "label" else None,
+            None if self.question == "predicted" else [known[each.id][0] for each in good],
             truths if self.manifest.marks_objects else None,
             failed,
         )
+
+    def _asked(self, picture: Picture) -> list[int]:
+        """The network's numbers of the labels to explain; none where its prediction is."""
+        if self.question == "predicted":
+            return []
+        first = class_of(picture, self.manifest, self.network)
+        more = picture.labels[1:] if self.question == "labels" else ()
+        return list(dict.fromkeys([first, *(_class(each, self.manifest, self.network) for each in more)]))
 
 
 def digest_of(*values: object) -> str:
