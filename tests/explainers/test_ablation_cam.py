@@ -7,8 +7,8 @@ import pytest
 import torch
 from slow import close, network, pairs, pictures
 
-from seewhy import AblationCAM, Classes, make
-from seewhy.errors import InputError
+from seewhy import CAM, AblationCAM, Classes, make
+from seewhy.errors import InputError, NotApplicableError
 from seewhy.explainers.ablation_cam import HARDLY_OFF
 
 
@@ -67,6 +67,94 @@ def test_arithmetic_equals_replays_where_the_head_is_affine(head):
     slow = AblationCAM(layer="features", computation="replay")(net, images, Classes([0, 1, 2, 3]))
     close(quick.values, slow.values, 1e-4)
     assert (quick.cost.replays, slow.cost.replays) == (0, 3 * 6)
+
+
+class Reversed(torch.autograd.Function):
+    """The identity, with the gradient turned over, as domain-adversarial networks have it (Ganin et al., 2016)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Odd(torch.nn.Module):
+    """A pooled linear head that computes one thing and differentiates another."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.features = network("pooled linear").features
+        self.one, self.other = torch.nn.Linear(6, 4), torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        pooled = self.features(x).mean((-2, -1))
+        if self.way == "reversed":
+            return self.one(Reversed.apply(pooled))
+        if self.way == "half":
+            return self.one(pooled) + self.other(pooled.detach())
+        with torch.set_grad_enabled(False):
+            return self.one(pooled)
+
+
+@pytest.mark.parametrize("way", ["reversed", "half", "none"])
+def test_where_the_gradient_is_not_the_slope_channels_are_taken_off_one_by_one(way):
+    net, images = Odd(way).eval(), pictures()
+    found = AblationCAM(layer="features")(net, images, target=2).values[:, 0]
+    assert float(found.abs().max()) > 0
+    replayed = AblationCAM(layer="features", computation="replay")(net, images, target=2).values[:, 0]
+    close(found, replayed, 1e-6)
+    with pytest.raises(NotApplicableError, match="gradient is not its slope"):
+        CAM(layer="features")(net, images, target=2)
+
+
+class Tasks(torch.nn.Module):
+    """Class 0 is linear in the pooled features, class 1 is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = network("pooled linear").features
+        self.linear = torch.nn.Linear(6, 1)
+        self.curved = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+    def forward(self, x):
+        pooled = self.features(x).mean((-2, -1))
+        return torch.cat([self.linear(pooled), self.curved(pooled)], 1)
+
+
+def test_what_was_asked_before_changes_nothing_where_classes_differ_in_their_heads():
+    net, images = Tasks().eval(), pictures()
+    fresh = AblationCAM(layer="features")(copy.deepcopy(net), images, target=1).values
+    AblationCAM(layer="features")(net, images, target=0)
+    assert torch.equal(AblationCAM(layer="features")(net, images, target=1).values, fresh)
+    for asked in (0, 1):
+        with pytest.raises(NotApplicableError, match="CAM is not defined"):
+            CAM(layer="features")(net, images, target=asked)
+
+
+def test_a_function_of_the_outputs_is_measured_as_it_is_now():
+    net, images, power = network("pooled linear"), pictures(), [1]
+
+    def score(outputs):
+        return outputs[:, 2] ** power[0]
+
+    AblationCAM(layer="features")(net, images, score)
+    power[0] = 2
+    found = AblationCAM(layer="features")(net, images, score).values
+    close(found, AblationCAM(layer="features", computation="replay")(net, images, score).values, 1e-5)
+
+
+def test_an_affine_head_is_one_in_bfloat16_too_and_replays_say_what_rounding_makes_of_them():
+    net, images = network("pooled linear").bfloat16(), pictures()
+    found = AblationCAM(layer="features")(net, images, target=2)
+    assert found.cost.replays == 0
+    exact = AblationCAM(layer="features")(copy.deepcopy(net).float(), images.bfloat16().float(), target=2)
+    close(found.values, exact.values, 0.02)
+    replayed = AblationCAM(layer="features", computation="replay")(net, images, target=2)
+    assert all(any(HARDLY_OFF in note for note in notes) for notes in replayed.notes)
 
 
 def test_on_an_affine_head_it_costs_one_forward_and_one_backward():

@@ -20,9 +20,9 @@ from seewhy.network.precision import in_chunks
 
 _BATCH = 64
 _SMALL = 1e-3
-_ROUNDING = 1e-6
+_NOTICED = 1e-6
 HARDLY_OFF = "no channel that is off changes the score by much"
-_OF_SCORE = 3e-6  # of a score, what float32 rounds off through many layers
+_ROUNDINGS = 25  # of a score, what many layers round off, in the last place of their number format
 _VISIBLE = 0.005  # of a map, beyond which it is said what that makes of it
 
 
@@ -83,7 +83,8 @@ class AblationCAM(Explainer):
             maps[site] = torch.einsum("btk,bkhw->bthw", weights, activation)
             if replayed:
                 # Every weight is off by the rounding of the score, each in its own direction.
-                rounding = _OF_SCORE * torch.linalg.vector_norm(activation, dim=1).amax((1, 2))
+                last_place = torch.finfo(study.network.dtype).eps
+                rounding = _ROUNDINGS * last_place * torch.linalg.vector_norm(activation, dim=1).amax((1, 2))
                 largest = maps[site].abs().amax((2, 3))
                 visible = ((largest > 0) & (rounding[:, None] > _VISIBLE * largest)).any(1)
                 notes = _with(notes, f"{HARDLY_OFF}: what shows is partly its rounding", visible)
@@ -100,7 +101,7 @@ class AblationCAM(Explainer):
         lost = feature.gradient * (feature.activation - self._filled(feature.activation))[:, None]
         total = lost.sum((-2, -1))
         # A pooled head does not notice a channel's mean in its place; what is left of such a sum is rounding.
-        noticed = total.abs() > _ROUNDING * lost.abs().sum((-2, -1))
+        noticed = total.abs() > _NOTICED * lost.abs().sum((-2, -1))
         return torch.where(noticed, total, 0.0), feature.activation
 
     def _by_replays(
