@@ -51,6 +51,13 @@ def write(how: str, module: Plain) -> None:
             weight.mul_(2)
         elif how == "through .data":
             weight.data.mul_(2)
+        elif how == "a filter pruned":
+            weight.data[1] = 0
+        elif how == "a filter pruned, channels last":
+            module.to(memory_format=torch.channels_last)
+            module.conv1.weight.data[1] = 0
+        elif how == "a norm through .data":
+            module.norm1.weight.data[2] += 1
         elif how == "replaced .data":
             weight.data = weight.data.clone() * 2
         elif how == "a new parameter":
@@ -71,6 +78,9 @@ def write(how: str, module: Plain) -> None:
     [
         "in place",
         "through .data",
+        "a filter pruned",
+        "a filter pruned, channels last",
+        "a norm through .data",
         "replaced .data",
         "a new parameter",
         "loaded",
@@ -91,7 +101,7 @@ def test_the_digest_is_computed_once():
     module = seeded(Plain)
     wrapped = Network(module)
     wrapped.digest  # noqa: B018 - computed here
-    module.conv1.weight.data[0, 0, 0, 0] += 1  # one value among many, behind torch's back
+    module.conv1.weight.data[0, 0, 0, 1] += 1  # one value among many, behind torch's back
     kept = wrapped.digest
     with torch.no_grad():
         module.conv1.bias.add_(0)  # a write that torch knows of

@@ -343,15 +343,20 @@ def _unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             return module, tuple(notes)
 
 
-def _samples(values: Iterable[Tensor]) -> list[list[Any]]:
-    """One value of each: writes through `.data` do not count as versions, but random ones show here."""
+def _samples(values: Iterable[Tensor]) -> list[bytes]:
+    """A value or two of every row of each tensor, in places that differ from row to row; vectors whole.
+
+    Writes through `.data` do not count as versions: pruned filters, masked weights and random ones show here.
+    """
     groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for each in values:
         if each.numel():
-            # A view of the last value: no kernel runs until all are joined.
-            last = each.detach()[(-1,) * each.ndim].reshape(1)
-            groups.setdefault((each.dtype, each.device), []).append(last)
-    return [torch.cat(group).tolist() for group in groups.values()]
+            # A view in the order of the memory: no kernel runs until all are joined.
+            order = sorted(range(each.ndim), key=each.stride, reverse=True)
+            row = each[0].numel() if each.ndim else 1
+            sampled = each.detach().permute(order).flatten()[:: max(row - 1, 1)]
+            groups.setdefault((each.dtype, each.device), []).append(sampled)
+    return [torch.cat(group).view(torch.uint8).cpu().numpy().tobytes() for group in groups.values()]
 
 
 def _check_ready(module: nn.Module, name: str) -> None:
