@@ -130,3 +130,40 @@ def test_guided_grad_cam_is_the_product_of_its_two():
     close(found.values, fine * upsample(coarse.clamp_min(0), (16, 16))[:, :, None], 1e-5)
     assert np.isfinite(found.values.numpy()).all()
     assert found.reason.startswith("three")
+
+
+class TwoBranches(nn.Module):
+    """One branch per picture, or both pictures in one layer."""
+
+    def __init__(self, early: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.one, self.two = nn.Conv2d(6 if early else 3, 6, 3), nn.Conv2d(3, 6, 3)
+        self.relu, self.head, self.early = nn.ReLU(), nn.Linear(12, 4), early
+
+    def forward(self, x, y):
+        branches = (torch.cat([x, y], 1), y) if self.early else (x, y)
+        found = [
+            self.relu(layer(each)).mean((2, 3))
+            for layer, each in zip((self.one, self.two), branches, strict=True)
+        ]
+        return self.head(torch.cat(found, 1))
+
+
+def test_guided_grad_cam_says_nothing_of_a_picture_that_its_layer_does_not_see():
+    net, inputs = TwoBranches(early=False).eval(), {0: pictures(), 1: pictures().flip(0)}
+    found = GuidedGradCAM(layer="one")(net, inputs, target=2)
+    first, second = found.maps.values()
+    assert first.any()
+    assert not second.any()
+    assert all(any("does not see input 1" in note for note in notes) for notes in found.notes)
+
+
+def test_pictures_that_meet_before_the_layer_share_its_grad_cam():
+    net, inputs = TwoBranches(early=True).eval(), {0: pictures(), 1: pictures().flip(0)}
+    found = GuidedGradCAM(layer="one")(net, inputs, target=2)
+    coarse = GradCAM(layer="one")(net, inputs, target=2).values.clamp_min(0)
+    for own, fine in zip(
+        found.maps.values(), GuidedBackprop()(net, inputs, target=2).maps.values(), strict=True
+    ):
+        close(own, fine * upsample(coarse, (16, 16))[:, :, None], 1e-5)

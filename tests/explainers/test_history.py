@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -368,3 +369,72 @@ def test_score_cam_of_channels_that_all_are_constant_is_zero() -> None:
     found = seewhy.ScoreCAM(layer="2", channels=4)(net, IMAGES, 0)
     assert not bool(found.values.any())
     assert all("4 of 4 channels are constant" in notes for notes in found.notes)
+
+
+def test_pruned_weights_are_those_that_masked_pictures_are_scored_with():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ).eval()
+    OCCLUSION(net, IMAGES, target=1)
+    net[0].weight.data[:4] = 0  # which torch does not count as a write
+    found = OCCLUSION(net, IMAGES, target=1).values
+    torch.testing.assert_close(found, OCCLUSION(copy.deepcopy(net), IMAGES, target=1).values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "explainer",
+    [
+        seewhy.RISE(masks=8),
+        seewhy.SmoothGrad(samples=2),
+        seewhy.IntegratedGradients(steps=2),
+        seewhy.IntegratedGradients(steps=2, rule="trapezoid"),
+        seewhy.IntegratedGradCAM(steps=2, baseline="noise"),
+        seewhy.L2CAF(start="random", solver="adam"),
+    ],
+    ids=str,
+)
+def test_torch_s_default_number_format_changes_no_draw(explainer):
+    net = pooled(3)
+    before = explainer(net, IMAGES, target=1).values
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = explainer(net, IMAGES, target=1).values
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert after.dtype == torch.float32
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-7)
+
+
+class NoGraph(nn.Module):
+    """Its forward pass breaks the graph."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.net, self.way = pooled(3), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "detach":
+            return self.net(x).detach()
+        with torch.no_grad():
+            return self.net(x)
+
+
+@pytest.mark.parametrize("way", ["detach", "no_grad"])
+def test_a_score_without_a_graph_is_refused_by_what_differentiates_at_the_pixels(way):
+    net = NoGraph(way).eval()
+    for name in ("gradient", "input-x-gradient", "integrated-gradients:steps=2", "smooth-grad:samples=2"):
+        with pytest.raises(NotApplicableError, match=r"cannot be differentiated.*rise need no gradient"):
+            seewhy.make(name)(net, IMAGES, target=1)
+    assert OCCLUSION(net, IMAGES, target=1).values.any()
+
+
+@pytest.mark.parametrize("name", ["rise", "smooth-grad", "l2-caf", "group-cam"])
+def test_a_seed_has_eight_bytes(name):
+    assert seewhy.make(f"{name}:seed={2**63 - 1}")
+    with pytest.raises(seewhy.errors.InputError, match="seed"):
+        seewhy.make(f"{name}:seed={2**63}")

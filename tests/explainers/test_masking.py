@@ -12,6 +12,7 @@ from torch import nn
 
 import seewhy
 from seewhy import RISE, Occlusion, Top
+from seewhy.errors import NotApplicableError
 from seewhy.explainers import masking
 from seewhy.explainers.baseline import baseline, blurred
 from seewhy.explainers.draws import picture_keys
@@ -184,3 +185,74 @@ def test_draws_belong_to_the_picture_not_to_its_place():
     images = pictures(3)
     assert picture_keys(images[[2, 0]]) == [picture_keys(images)[2], picture_keys(images)[0]]
     assert picture_keys(images.double().float()) == picture_keys(images)
+
+
+class EarlyFusion(nn.Module):
+    """A picture and its depth meet in the first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.head = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU()), nn.Linear(6, 4)
+
+    def forward(self, x, depth):
+        return self.head(self.features(torch.cat([x, depth], 1)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["score-cam", "group-cam:groups=3"])
+def test_it_is_said_which_of_several_pictures_is_masked(name):
+    inputs = {0: torch.randn(2, 3, 8, 8), 1: torch.rand(2, 1, 8, 8)}
+    found = seewhy.make(name)(EarlyFusion().eval(), inputs, target=1)
+    said = "only input 0 is masked; input 1, which the layer sees too, stays whole"
+    assert all(said in notes for notes in found.notes)
+
+
+class Checkpointed(nn.Module):
+    """A reentrant checkpoint, which torch cannot differentiate with respect to chosen tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.block = nn.Conv2d(3, 6, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU())
+        self.head = nn.Linear(6, 4)
+
+    def through(self, x):
+        return torch.utils.checkpoint.checkpoint(self.block, x, use_reentrant=True)
+
+    def forward(self, x):
+        return self.head(self.through(self.stem(x)).mean((2, 3)))
+
+
+class Plain(Checkpointed):
+    """The same without it."""
+
+    def through(self, x):
+        return self.block(x)
+
+
+class OneByOne(Plain):
+    """It takes one picture at a time."""
+
+    def through(self, x):
+        assert len(x) == 1
+        return self.block(x)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of the checkpoint
+@pytest.mark.parametrize("net", [Checkpointed, OneByOne])
+@pytest.mark.parametrize("name", ["occlusion:window=4,stride=4", "rise:masks=5,score=target"])
+def test_what_masks_pixels_needs_neither_gradients_nor_batches(net, name):
+    picture = torch.randn(1, 3, 8, 8)
+    found = seewhy.make(name)(net().eval(), picture, target=1).values
+    assert found.any()
+    torch.testing.assert_close(
+        found, seewhy.make(name)(Plain().eval(), picture, target=1).values, rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of the checkpoint
+def test_a_network_that_cannot_be_differentiated_says_so_and_what_can_be_asked():
+    with pytest.raises(
+        NotApplicableError, match=r"cannot be differentiated \(.*use_reentrant.*occlusion and rise"
+    ):
+        seewhy.GradCAM()(Checkpointed().eval(), torch.randn(1, 3, 8, 8), target=1)

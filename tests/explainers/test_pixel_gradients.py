@@ -213,3 +213,18 @@ def test_the_question_of_noisy_copies_is_that_of_the_picture_itself():
     torch.testing.assert_close(
         SmoothGrad(**loud)(net, images).values, SmoothGrad(**loud)(net, images, predicted).values
     )
+
+
+def test_the_variance_has_no_sign_and_neither_has_the_mean_square():
+    signs = {each: SmoothGrad(samples=2, statistic=each).signed for each in ("mean", "variance", "square")}
+    assert signs == {"mean": True, "variance": False, "square": False}
+    assert not SmoothGrad(samples=2, statistic="variance")(
+        network("convolutions"), pictures(), target=1
+    ).signed
+
+
+def test_the_number_format_of_a_method_within_a_method_is_recorded_as_it_was_used():
+    found = SmoothGrad(method=seewhy.GradCAM(precision="auto"), samples=2)(
+        network("convolutions"), pictures(), target=1
+    )
+    assert found.settings["method"]["precision"] in ("float32", "bfloat16")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.explainers.activation import ActivationMethod
 from seewhy.explainers.base import Computed, Explainer, Workload
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, picture_keys, uniform
 from seewhy.explainers.pixels import REASON
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
@@ -56,7 +56,7 @@ class RandomMap(Control):
         default="layer",
         description="Noise on the layer's grid, enlarged as other maps are, or at every pixel.",
     )
-    seed: int = Field(default=0, description="Of the noise.")
+    seed: Seed = Field(default=0, description="Of the noise.")
 
     def request(self, study: Study) -> None:
         if self.level == "layer":
@@ -68,7 +68,7 @@ class RandomMap(Control):
             site = next(iter(study.layers(None).calls))
             size = study.feature(site, False, "float32").activation.shape[-2:]
         keys = picture_keys(pictures)
-        return torch.stack([torch.rand(*size, generator=generator(key, self.seed, 0)) for key in keys])
+        return torch.stack([uniform(generator(key, self.seed, 0), *size) for key in keys])
 
 
 class CentredGaussian(Control):

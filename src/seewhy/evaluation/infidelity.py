@@ -14,7 +14,7 @@ from seewhy.evaluation.metric import Batch, Better, Measured, Metric
 from seewhy.evaluation.perturbed import PRECISION, SUBSTRATES, Substrate, changed_scores, substituted
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.table import Table, weighted_mean
-from seewhy.explainers.draws import generator
+from seewhy.explainers.draws import generator, normal, uniform
 from seewhy.explanation import Cost, upsample
 from seewhy.network.precision import Precision, exact_type
 
@@ -147,13 +147,13 @@ class Infidelity(Metric):
         draws = [generator(batch.keys[row], self.seed, 1 + number) for row, number in pairs]
         taken = (numbers < self.samples)[:, None, None, None]
         if self.perturbation == "gaussian":
-            noise = torch.stack([torch.randn(pictures.shape[1:], generator=each) for each in draws])
+            noise = torch.stack([normal(each, *pictures.shape[1:]) for each in draws])
             noise = self.noise * noise.to(pictures) * taken
             return noise, noise
         height, width = pictures.shape[-2:]
         side = min(self.side or max(1, round(min(height, width) / 7)), height, width)
         free = torch.tensor([height - side + 1, width - side + 1])
-        corners = (torch.stack([torch.rand(2, generator=each) for each in draws]) * free).long()
+        corners = (torch.stack([uniform(each, 2) for each in draws]) * free).long()
         down, right = (
             torch.arange(size, device=rows.device) - corner.to(rows.device)[:, None]
             for size, corner in zip((height, width), corners.unbind(1), strict=True)

@@ -16,7 +16,7 @@ from seewhy.evaluation.again import again
 from seewhy.evaluation.metric import Batch, Better, Measured, Metric
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.table import Table, weighted_mean
-from seewhy.explainers.draws import generator
+from seewhy.explainers.draws import generator, uniform
 from seewhy.explanation import Cost, Explanation
 
 _TOGETHER = 16  # copies explained per pass, where the batch is smaller
@@ -115,9 +115,7 @@ class NoisyCopiesMetric(Metric):
         """Uniform in [-1, 1]; every picture's own."""
         shape = batch.pixels.shape[1:]
         pairs = zip(rows.tolist(), numbers.tolist(), strict=True)
-        draws = [
-            torch.rand(shape, generator=generator(batch.keys[row], self.seed, 1 + n)) for row, n in pairs
-        ]
+        draws = [uniform(generator(batch.keys[row], self.seed, 1 + n), *shape) for row, n in pairs]
         return 2 * torch.stack(draws).to(rows.device) - 1
 
 

@@ -18,7 +18,7 @@ from seewhy.errors import InputError
 from seewhy.evaluation.ranking import places
 from seewhy.evaluation.result import Result
 from seewhy.evaluation.table import Key, Table, weighted_mean
-from seewhy.explainers.draws import picture_keys
+from seewhy.explainers.draws import Seed, picture_keys
 from seewhy.explanation import Cost, Explanation, upsample
 from seewhy.network.network import Network
 from seewhy.settings import Settings
@@ -181,7 +181,7 @@ class Metric(Settings, ABC):
         default=10_000, ge=100, le=1_000_000, description="Bootstrap resamples of the pictures."
     )
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Of the interval.")
-    seed: int = Field(default=0, description="Of the bootstrap and of how ties are ordered.")
+    seed: Seed = Field(default=0, description="Of the bootstrap and of how ties are ordered.")
 
     @property
     def preset(self) -> str:

@@ -15,7 +15,7 @@ from seewhy.evaluation.metric import Batch, Measured, Metric
 from seewhy.evaluation.perturbed import PRECISION, changed_scores
 from seewhy.evaluation.ranking import AT_RANDOM, constant, ranks
 from seewhy.evaluation.table import Table, weighted_mean
-from seewhy.explainers.draws import generator
+from seewhy.explainers.draws import generator, normal
 from seewhy.explanation import Cost
 from seewhy.network.network import main_output
 from seewhy.network.precision import Precision
@@ -127,9 +127,7 @@ class ROAD(Metric):
         shape = batch.pixels.shape[1:]
         pairs = zip(rows.tolist(), which.tolist(), strict=True)
         # Number 0 of a picture's draws orders its ties.
-        return torch.stack(
-            [torch.randn(shape, generator=generator(batch.keys[row], self.seed, 1 + n)) for row, n in pairs]
-        )
+        return torch.stack([normal(generator(batch.keys[row], self.seed, 1 + n), *shape) for row, n in pairs])
 
 
 def _first(question: BoundTarget) -> BoundTarget:

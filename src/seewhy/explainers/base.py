@@ -221,7 +221,7 @@ def _explained(study: Study, explainers: Sequence[Explainer], digest: str) -> li
             labels=study.question.labels,
             predictions=study.predictions,
             method=each.name,
-            settings=_resolved(each, network),
+            settings=_resolved(each.model_dump(mode="json"), network.device),
             signed=each.signed,
             class_agnostic=each.class_agnostic,
             network=network.name,
@@ -252,12 +252,16 @@ def _each(explainers: Sequence[Explainer], step: Callable[[Explainer], R]) -> li
     return found
 
 
-def _resolved(explainer: Explainer, network: Network) -> dict[str, Any]:
-    """The settings as they were used: `auto` number formats differ between machines."""
-    settings = explainer.model_dump(mode="json")
-    if "precision" in settings:
-        settings["precision"] = resolved(settings["precision"], network.device)
-    return settings
+def _resolved(settings: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The settings as they were used, those of a method within a method too: `auto` differs between machines."""
+    return {
+        name: resolved(value, device)
+        if name == "precision"
+        else _resolved(value, device)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
 
 
 def _setup_of(step: Callable[[Study], R], study: Study) -> tuple[R, Cost]:

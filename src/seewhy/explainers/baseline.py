@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.artifact import Artifact
 from seewhy.errors import InputError
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, normal, picture_keys
 from seewhy.network.network import Network
 
 Baseline = Literal["zero", "black", "mean", "blur"] | Artifact
@@ -30,7 +30,7 @@ class Noise(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     draws: int = Field(default=8, ge=1, le=256, description="Pictures of noise to average over.")
-    seed: int = Field(default=0, description="Of the noise.")
+    seed: Seed = Field(default=0, description="Of the noise.")
 
 
 def _as_noise(given: Any) -> Any:
@@ -77,9 +77,7 @@ def baselines(
     shape = pictures.shape[1:]
     drawn = torch.stack(
         [
-            torch.stack(
-                [torch.randn(shape, generator=generator(key, kind.seed, n)) for n in range(kind.draws)]
-            )
+            torch.stack([normal(generator(key, kind.seed, n), *shape) for n in range(kind.draws)])
             for key in picture_keys(pictures)
         ]
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.baseline import CHOICES, Baseline, baseline, blurred
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, picture_keys
 from seewhy.explainers.l2_caf import UNSETTLED
 from seewhy.explainers.perturbation.descent import EVERY, Found, descended
 from seewhy.explainers.perturbation.game import Game, Kind, Question, Scale, Score, settled_scores
@@ -159,7 +159,7 @@ class CrispMask(Explainer):
         default="float32",
         description="Number format of the passes; masks are float32. `auto`: bfloat16 where faster.",
     )
-    seed: int = Field(default=0, description="Of the jitter.")
+    seed: Seed = Field(default=0, description="Of the jitter.")
 
     @property
     def randomized(self) -> bool:

@@ -15,9 +15,10 @@ from seewhy.explainers.activation import check_finite
 from seewhy.explainers.base import Computed, Explainer, Workload
 from seewhy.explainers.baseline import Baseline, blurred
 from seewhy.explainers.baseline import baseline as made_baseline
+from seewhy.explainers.draws import Seed
 from seewhy.explainers.grouping import Grouping, group_count, grouped
 from seewhy.explainers.masked_input import rounding
-from seewhy.explainers.masking import Masking, Score, score_masked
+from seewhy.explainers.masking import Masking, Score, others_whole, score_masked
 from seewhy.explainers.pixels import remarks
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost, Rectifies, upsample
@@ -138,7 +139,7 @@ class GroupCAM(Explainer):
         gt=0,
         description="Standard deviation of the blur's Gaussian in pixels; 50 is nearly a box.",
     )
-    seed: int = Field(default=0, description="Of random groups, and of the start of k-means.")
+    seed: Seed = Field(default=0, description="Of random groups, and of the start of k-means.")
     precision: Precision = Field(
         default="auto",
         description="Number format of the scoring forwards. `auto`: bfloat16 where it is faster.",
@@ -189,7 +190,7 @@ class GroupCAM(Explainer):
             maps[site] = torch.einsum("btg,btghw->bthw", weights, masks)
             cost += spent
             for row, found in enumerate(self._notes(study, feature, scored, weights)):
-                notes[row].extend(found)
+                notes[row].extend((*found, *others_whole(choice.calls[site], site)))
         cost += study.used("float32", differentiated)
         every = [(*remarks(list(maps.values()), row), *dict.fromkeys(own)) for row, own in enumerate(notes)]
         return Computed(maps, tuple(every), choice.reason, cost)

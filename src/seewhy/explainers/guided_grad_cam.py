@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from seewhy.explainers.base import Computed, Workload
@@ -39,11 +40,19 @@ class GuidedGradCAM(PixelMethod):
     def compute(self, study: Study) -> Computed:
         coarse = GradCAM(layer=self.layer).compute(study)
         fine, warnings = GuidedBackprop().differentiate(study)
-        where = {site.input: values.clamp_min(0) for site, values in coarse.maps.items()}
-        shared = next(iter(where.values()))
+        calls = study.layers(self.layer).calls
+        # Several inputs may meet before the layer; of one that it does not see it says nothing.
+        where = {key: values for site, values in coarse.maps.items() for key in calls[site].inputs}
+        where |= {site.input: values for site, values in coarse.maps.items()}
         maps = {
-            site: each * upsample(where.get(site.input, shared), (each.shape[-2], each.shape[-1]))[:, :, None]
+            site: each
+            * upsample(where[site.input].clamp_min(0), (each.shape[-2], each.shape[-1]))[:, :, None]
+            if site.input in where
+            else torch.zeros_like(each)
             for site, each in fine.gradients.items()
         }
+        unseen = ", ".join(str(site.input) for site in fine.gradients if site.input not in where)
+        if unseen:
+            warnings = (*warnings, f"the layer does not see input {unseen}: its map is zero")
         layers = ", ".join(str(site) for site in coarse.maps)
         return self.computed(study, maps, coarse.cost + fine.cost, warnings, f"{layers}: {coarse.reason}")

@@ -122,11 +122,12 @@ def quadrature(rule: Quadrature, steps: int) -> tuple[Float[Tensor, " N"], Float
         points, weights = np.polynomial.legendre.leggauss(steps)
         return torch.from_numpy((points + 1) / 2).float(), torch.from_numpy(weights / 2).float()
     if rule == "trapezoid":
-        weight = torch.full((steps + 1,), 1 / steps)
+        weight = torch.full((steps + 1,), 1 / steps, dtype=torch.float32)
         weight[[0, -1]] /= 2
-        return torch.linspace(0, 1, steps + 1), weight
+        return torch.linspace(0, 1, steps + 1, dtype=torch.float32), weight
     shift = {"left": 0.0, "midpoint": 0.5, "right": 1.0}[rule]
-    return (torch.arange(steps) + shift) / steps, torch.full((steps,), 1 / steps)
+    places = torch.arange(steps, dtype=torch.float32)
+    return (places + shift) / steps, torch.full_like(places, 1 / steps)
 
 
 def _with_gaps(notes: Sequence[tuple[str, ...]], gaps: Float[Tensor, "B T"]) -> tuple[tuple[str, ...], ...]:

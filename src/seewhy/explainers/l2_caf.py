@@ -17,7 +17,7 @@ from seewhy.explainers.attention_filter.objectives import PROBES
 from seewhy.explainers.attention_filter.reading import kept, matrix, raised
 from seewhy.explainers.attention_filter.solver import Descent
 from seewhy.explainers.base import Computed, Explainer, Workload
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, normal, picture_keys
 from seewhy.explainers.pixels import remarks
 from seewhy.explainers.study import Feature, Study
 from seewhy.explanation import Cost
@@ -109,7 +109,7 @@ class L2CAF(Explainer):
         default="uniform", description="Where `adam` and `sgd` begin: at ones, or at normal noise."
     )
     magnitude: bool = Field(default=False, description="Show the magnitudes of a filter of either sign.")
-    seed: int = Field(default=0, description="Of the random start.")
+    seed: Seed = Field(default=0, description="Of the random start.")
 
     @model_validator(mode="after")
     def _consistent(self) -> L2CAF:
@@ -184,7 +184,7 @@ class L2CAF(Explainer):
         activation = subject.activation
         size = activation[0, 0].numel()
         keys = picture_keys(study.arguments[site.input])
-        drawn = torch.stack([torch.randn(size, generator=generator(key, self.seed, 0)) for key in keys])
+        drawn = torch.stack([normal(generator(key, self.seed, 0), size) for key in keys])
         drawn = drawn.to(activation.device, exact_type(activation.device))
         return drawn.repeat_interleave(subject.targets, 0)[:, None]
 

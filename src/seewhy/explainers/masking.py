@@ -11,13 +11,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from seewhy.errors import NotApplicableError
 from seewhy.explainers.baseline import Baseline, baseline
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
 from seewhy.network.inputs import Arguments
+from seewhy.network.layers import Site
 from seewhy.network.memory import is_kept
 from seewhy.network.precision import Precision, autocast, chunked, free_memory
 from seewhy.network.structures import map_tensors
+from seewhy.network.survey import Call
 from seewhy.targets import BoundTarget
 
 Score = Literal["target", "probability", "log-probability"]
@@ -156,10 +159,25 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor.clone()
 
 
+def others_whole(call: Call, site: Site) -> tuple[str, ...]:
+    """A note where a layer sees several picture inputs: one of them is masked, the others stay whole."""
+    if len(call.inputs) < 2:
+        return ()
+    others = ", ".join(str(key) for key in call.inputs if key != site.input)
+    return (f"only input {site.input} is masked; input {others}, which the layer sees too, stays whole",)
+
+
 def fitting(study: Study) -> int:
-    """Pictures per forward, from the free memory and the largest layers of the network."""
+    """Pictures per forward, from the free memory and the largest layers of the network.
+
+    One where these cannot be learned, as the network takes one picture at a time or cannot be differentiated.
+    """
     device = study.arguments[study.arguments.pictures[0]].device
-    sizes = sorted((math.prod(shape) for call in study.survey.calls for shape in call.shapes), reverse=True)
+    try:
+        calls = study.survey.calls
+    except (RuntimeError, ValueError, AssertionError, NotApplicableError):
+        return 1
+    sizes = sorted((math.prod(shape) for call in calls for shape in call.shapes), reverse=True)
     needed = 4 * sum(sizes[:8]) + 1  # a few layers' outputs live at once
     on_cpu = _MOST_KEPT if is_kept() else _MOST_ON_CPU
     most = on_cpu if device.type == "cpu" else _MOST

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.explainers.base import Workload
 from seewhy.explainers.baseline import CHOICES, Baseline
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, picture_keys, uniform
 from seewhy.explainers.masked_input import MaskedInput
 from seewhy.explainers.masking import Masking, Score, score_masked
 from seewhy.explainers.study import Study
@@ -48,7 +48,7 @@ class RISE(MaskedInput):
         "as are targets that are no classes.",
     )
     baseline: Baseline = Field(default="zero", description=f"What stands where a mask is 0: {CHOICES}.")
-    seed: int = Field(default=0, description="Of the masks.")
+    seed: Seed = Field(default=0, description="Of the masks.")
 
     def plan(self, work: Workload, network: Network) -> Cost:
         return Cost(forwards=work.pictures * (1 + self.masks * work.inputs))
@@ -106,8 +106,8 @@ def random_masks(
     rows, columns = (_shifts(cells, side) for side in size)
     grids, down, right = [], [], []
     for key, number in zip(keys, numbers, strict=True):
-        draws = torch.rand(cells * cells + 2, generator=generator(key, seed, number))
-        grids.append((draws[:-2] < keep).float().view(cells, cells))
+        draws = uniform(generator(key, seed, number), cells * cells + 2)
+        grids.append((draws[:-2] < keep).to(torch.float32).view(cells, cells))
         down.append(int(draws[-2] * len(rows)))
         right.append(int(draws[-1] * len(columns)))
     return rows[down] @ torch.stack(grids) @ columns[right].mT
@@ -117,6 +117,6 @@ def _shifts(cells: int, side: int) -> Float[Tensor, "c side cells"]:
     """Per shift the matrix that upsamples a side of the grid bilinearly and crops it to the picture's."""
     cell = -(-side // cells)
     weights = torch.nn.functional.interpolate(
-        torch.eye(cells)[None], (cells + 1) * cell, mode="linear", align_corners=False
+        torch.eye(cells, dtype=torch.float32)[None], (cells + 1) * cell, mode="linear", align_corners=False
     )[0]
     return weights.unfold(1, side, 1)[:, :cell].permute(1, 2, 0).contiguous()

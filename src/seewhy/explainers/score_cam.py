@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from seewhy.explainers.base import Computed, Explainer, Workload
-from seewhy.explainers.masking import Masking, Score, score_masked
+from seewhy.explainers.masking import Masking, Score, others_whole, score_masked
 from seewhy.explainers.pixels import remarks
 from seewhy.explainers.study import Study
 from seewhy.explanation import Cost, upsample
@@ -86,7 +86,9 @@ class ScoreCAM(Explainer):
             weights = torch.where(some_vary[:, None, None], weights, 0.0)  # else nothing says where
             maps[site] = torch.einsum("bkt,bkhw->bthw", weights, scored)
             cost += spent
-            notes = [(*own, *more) for own, more in zip(notes, _channel_notes(scored, weights), strict=True)]
+            whole = others_whole(choice.calls[site], site)
+            told = _channel_notes(scored, weights)
+            notes = [(*own, *more, *whole) for own, more in zip(notes, told, strict=True)]
         found = [(*remarks(list(maps.values()), row), *own) for row, own in enumerate(notes)]
         return Computed(maps, tuple(found), choice.reason, cost)
 

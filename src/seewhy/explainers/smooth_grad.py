@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seewhy.explainers.activation import ActivationMethod
 from seewhy.explainers.base import Computed, Explainer, Workload, make
-from seewhy.explainers.draws import generator, picture_keys
+from seewhy.explainers.draws import Seed, generator, normal, picture_keys
 from seewhy.explainers.gradient import Gradient
 from seewhy.explainers.layer_path import LayerPath
 from seewhy.explainers.pixels import PixelMethod, remarks
@@ -61,11 +61,16 @@ class SmoothGrad(Explainer):
     statistic: Literal["mean", "variance", "square"] = Field(
         default="mean", description="What is taken over the copies."
     )
-    seed: int = Field(default=0, description="Of the noise.")
+    seed: Seed = Field(default=0, description="Of the noise.")
     reduce: Reduce = Field(
         default="sum",
         description="How evidence and pictures of the map join the colour channels, if it has them.",
     )
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether negative values mean evidence against."""
+        return self.statistic == "mean" and self.method.signed
 
     @model_validator(mode="after")
     def _only_gradients(self) -> SmoothGrad:
@@ -92,7 +97,7 @@ class SmoothGrad(Explainer):
 
         def noisy(key: int | str, row: int, sample: int) -> Tensor:
             picture = pictures[key][row]
-            drawn = torch.randn(picture.shape, generator=generator(keys[key][row], self.seed, sample))
+            drawn = normal(generator(keys[key][row], self.seed, sample), *picture.shape)
             copy: Tensor = picture + spread[key][row] * drawn.to(picture)
             return copy
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seewhy.errors import TargetError
+from seewhy.errors import NotApplicableError, TargetError
 from seewhy.explanation import Cost, Predicted
 from seewhy.network.folding import Folding, folds_in
 from seewhy.network.inputs import Arguments
@@ -210,6 +210,9 @@ class Study:
             arguments: the call with these pictures.
             rows: which picture under study each is made from; all in order, and unchanged, by default.
             rules: what other than the plain gradient is computed; they must not change the outputs.
+
+        Raises:
+            NotApplicableError: the forward pass breaks the graph, or the score depends on no picture.
         """
         leaves = {key: arguments[key].detach().clone().requires_grad_() for key in arguments.pictures}
         with intercept(rules):
@@ -219,6 +222,11 @@ class Study:
                 self.__dict__.setdefault("outputs", map_tensors(lambda each: each.detach(), outputs))
             question = self.question if rows is None else self.question.select(rows.cpu())
             scores = question(outputs)
+            if not scores.requires_grad:
+                raise NotApplicableError(
+                    f"the score of {self.network.name} cannot be differentiated: nothing leads from it back to the "
+                    "pixels, as behind torch.no_grad, detach or numpy. occlusion and rise need no gradient"
+                )
             found = gradients(scores, list(leaves.values()))
         batch = arguments.batch
         cost = Cost(forwards=batch, backwards=scores.numel())

@@ -10,8 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from seewhy.errors import NotApplicableError
 from seewhy.network.inputs import Arguments
 from seewhy.network.layout import Layout, LayoutFinder
+from seewhy.network.precision import out_of_memory
 from seewhy.network.preserve import Forward, replaced_forwards, version
 from seewhy.network.probe import begin_graph
 from seewhy.network.structures import map_tensors, tensors
@@ -354,7 +356,15 @@ def _with_gradients(calls: list[Call], entries: list[_Entry], total: Tensor) -> 
     ]
     if not total.requires_grad or not reached:
         return calls
-    gradients = torch.autograd.grad(total, [tensor for _, tensor in reached], allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(total, [tensor for _, tensor in reached], allow_unused=True)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise NotApplicableError(
+            f"the network cannot be differentiated ({str(error).splitlines()[0]}); checkpoints can be with "
+            "use_reentrant=False. occlusion and rise need no gradient"
+        ) from error
     done = list(calls)
     for (place, _), gradient in zip(reached, gradients, strict=True):
         layout = calls[place].layout
