@@ -256,3 +256,26 @@ def test_a_network_that_cannot_be_differentiated_says_so_and_what_can_be_asked()
         NotApplicableError, match=r"cannot be differentiated \(.*use_reentrant.*occlusion and rise"
     ):
         seewhy.GradCAM()(Checkpointed().eval(), torch.randn(1, 3, 8, 8), target=1)
+
+
+class KeepsItsGrid(Plain):
+    """Coordinates are made once per size and kept, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grids: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def through(self, x):
+        if x.shape not in self.grids:
+            self.grids[x.shape] = torch.linspace(0.5, 1.5, x.shape[-1]).expand(x.shape).clone()
+        return self.block(x * self.grids[x.shape])
+
+
+def test_what_a_network_keeps_of_masked_pictures_does_not_reach_later_graphs():
+    net, images = KeepsItsGrid().eval(), torch.randn(1, 3, 8, 8)
+    later = [seewhy.IntegratedGradients(steps=32), seewhy.Gradient()]  # of 16 pictures, and of one
+    found = seewhy.explain_all(net, images, [RISE(masks=32), *later], target=1)
+    for each in later:
+        alone = each(net, images, target=1)
+        torch.testing.assert_close(found[each.name].values, alone.values, rtol=0, atol=0)
+    assert not net.grids

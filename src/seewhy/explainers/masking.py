@@ -19,6 +19,7 @@ from seewhy.network.inputs import Arguments
 from seewhy.network.layers import Site
 from seewhy.network.memory import is_kept
 from seewhy.network.precision import Precision, autocast, chunked, free_memory
+from seewhy.network.preserve import kept_attributes
 from seewhy.network.structures import map_tensors
 from seewhy.network.survey import Call
 from seewhy.targets import BoundTarget
@@ -136,8 +137,13 @@ def answers(
 
 def outputs_of(study: Study, arguments: Arguments, precision: Precision) -> Any:
     """What the network makes of a call, without a graph; in float32 at least, whatever it was computed in."""
-    with torch.inference_mode(), autocast(precision, arguments[arguments.pictures[0]].device):
-        outputs = study.folding.run(lambda: arguments.call(study.network.module))
+    module, folding = study.network.module, study.folding
+    with (
+        kept_attributes(module.modules()),  # a grid that it keeps now would be of no use in a graph later
+        torch.inference_mode(),
+        autocast(precision, arguments[arguments.pictures[0]].device),
+    ):
+        outputs = folding.run(lambda: arguments.call(module))
     return map_tensors(_plain, outputs)
 
 

@@ -20,6 +20,7 @@ from seewhy.network.layers import PIXELS, Choice, Site, attention_modules, choos
 from seewhy.network.network import Network, main_output
 from seewhy.network.operations import Operation, Rule, intercept
 from seewhy.network.precision import Precision
+from seewhy.network.preserve import kept_attributes
 from seewhy.network.probe import Probe, gradients, probe
 from seewhy.network.replay import Head, record
 from seewhy.network.structures import map_tensors
@@ -121,7 +122,8 @@ class Study:
         folds = remembered(network, key)
         if folds is None:
             one = noisy_pair(arguments).select(slice(0, 1))
-            folds = folds_in(network.module, lambda: one.call(network.module))
+            with kept_attributes(network.module.modules()):
+                folds = folds_in(network.module, lambda: one.call(network.module))
             remember(network, key, folds)
             self.cost += Cost(setup=1)
         return Folding(network.module, folds, KeptWeights(network.module, self.digest or network.digest))

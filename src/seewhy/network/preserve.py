@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def preserved(module: nn.Module, device: torch.device) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
-        _attributes(modules),
+        kept_attributes(modules),
         _buffers(modules),
         _frozen(list(module.parameters())),
     ):
@@ -71,11 +71,12 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def _attributes(modules: list[nn.Module]) -> Iterator[None]:
+def kept_attributes(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Whatever a forward assigns to its module, or puts into the module's tables and lists, is taken back.
 
     Attention biases that are cached in evaluation mode, for one, must not be met by later training steps.
     """
+    modules = list(modules)
     kept = [(each.__dict__, dict(each.__dict__)) for each in modules]
     tables = [value for _, old in kept for value in old.values() if isinstance(value, _TABLES)]
     empty = [table for table in tables if not table]
