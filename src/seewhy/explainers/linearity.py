@@ -15,6 +15,7 @@ from seewhy.explanation import Cost
 from seewhy.network.layers import Site
 from seewhy.network.network import main_output
 from seewhy.network.operations import Computation, Operation, Rule, intercept
+from seewhy.network.probe import gradients
 from seewhy.network.surveys import remember, remembered
 
 _TOLERANCE = 1e-3
@@ -89,18 +90,12 @@ def _gradient_is_slope(
         change = (head(here + step) - head(here)).double()[0]
     activation = here.detach().clone().requires_grad_()
     with torch.enable_grad():
-        scores = head(activation.clone())[0]
-    for own, score in zip(change, scores, strict=True):
-        slope = torch.zeros_like(step)
-        if score.requires_grad:
-            (slope,) = torch.autograd.grad(
-                score, activation, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-        usual = strength * torch.linalg.vector_norm(slope).double()
-        missed = (own - (slope.double() * step.double()).sum()).abs()
-        if missed > _tolerance(dtype) * torch.maximum(usual, own.abs()):
-            return False
-    return True
+        scores = head(activation.clone())
+        (found,) = gradients(scores, [activation])
+    slopes = found.double().flatten(1)
+    missed = (change - slopes @ step.double().flatten()).abs()
+    usual = torch.linalg.vector_norm(strength * slopes, dim=1)
+    return not bool((missed > _tolerance(dtype) * torch.maximum(usual, change.abs())).any())
 
 
 def _tolerance(dtype: torch.dtype) -> float:
